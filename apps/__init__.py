@@ -1,1 +1,1 @@
-"""."""
+"""Apps that publish commands: each in a folder of its own."""

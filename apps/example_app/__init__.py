@@ -1,1 +1,1 @@
-"""."""
+"""The example app: content that costs credits to create."""

@@ -1,1 +1,1 @@
-"""."""
+"""The rules of the ledger: pure functions on values. No I/O, clock, randomness, Kafka, SQL or asyncio in here."""
