@@ -1,7 +1,7 @@
 """The hash chain: each event's hash covers the hash of the one before it.
 
-The digest is over the stored fields, not over JSON, so that any encoder can verify it, and over a digest of the metadata,
-so that metadata can be erased. No text of an event contains NUL, so NUL separates the fields without ambiguity.
+The digest is over the stored fields, not over JSON, so that any encoder can verify it, and over a digest of the
+metadata, so that metadata can be erased. No text of an event contains NUL, so NUL separates the fields unambiguously.
 """
 
 from datetime import UTC, datetime

@@ -1,7 +1,7 @@
 """Events: what was decided about a command (`NewEvent`), and what was recorded (`RecordedEvent`)."""
 
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -9,7 +9,6 @@ import msgspec
 from ledger.domain.position import Position
 from ledger.domain.rejection import Reason
 
-EventType = Literal["entry_posted", "command_rejected"]
 ENTRY_POSTED: Final = "entry_posted"
 COMMAND_REJECTED: Final = "command_rejected"
 
@@ -32,9 +31,10 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     `account_version` counts the accepted entries of the account; a rejection repeats it. `occurred_at` never goes back
     within a partition. `metadata` is the JSON text that was sent. `prev_hash` and `hash` are 64 hexadecimal digits.
+    `type` and `reason` are text, not enumerations: a reader must not break on a name that is newer than itself.
     """
 
-    type: EventType
+    type: str
     partition: int
     sequence: int
     app: str
@@ -51,7 +51,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     prev_hash: str
     hash: str
     metadata: msgspec.Raw | None = None
-    reason: Reason | None = None
+    reason: str | None = None
     detail: str | None = None
 
     @property

@@ -1,1 +1,1 @@
-"""."""
+"""What travels through Kafka: names of topics, partitions of owners, and the codecs of commands and events."""
