@@ -1,0 +1,25 @@
+"""Real Kafka and real Postgres, for running and for testing: external, in containers, or local processes."""
+
+from service.stack.down import stop_running
+from service.stack.interface import Addresses, Purpose, Report, ServerStatus, Stack, StackError, StackName
+from service.stack.resolver import Resolution, StackChoice, default_cache, resolve, stack_of
+from service.stack.state import RunningStack, lock_holder, running_stack
+
+__all__ = [
+    "Addresses",
+    "Purpose",
+    "Report",
+    "Resolution",
+    "RunningStack",
+    "ServerStatus",
+    "Stack",
+    "StackChoice",
+    "StackError",
+    "StackName",
+    "default_cache",
+    "lock_holder",
+    "resolve",
+    "running_stack",
+    "stack_of",
+    "stop_running",
+]

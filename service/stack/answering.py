@@ -1,0 +1,86 @@
+"""Do the servers answer? Asked with the clients that the ledger itself uses, so that yes means usable."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+import asyncpg
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
+_ATTEMPT_S = 3.0
+"""Limit of one attempt."""
+
+_PAUSE_S = 0.05
+"""Between two attempts while a server is starting."""
+
+Ask = Callable[[str], Awaitable[str | None]]
+"""Asks the server at an address: None when it answers, otherwise what went wrong, in words."""
+
+
+async def kafka_answers(bootstrap_servers: str) -> str | None:
+    """None when a broker is registered and answers; otherwise what went wrong, in words."""
+    try:
+        async with asyncio.timeout(_ATTEMPT_S):
+            await _connects(bootstrap_servers)
+            client = AIOKafkaClient(
+                bootstrap_servers=bootstrap_servers, request_timeout_ms=int(_ATTEMPT_S * 1000)
+            )
+            try:
+                await client.bootstrap()
+                return None if client.cluster.brokers() else "no broker has registered itself yet"
+            finally:
+                await client.close()
+    except TimeoutError:
+        return f"no answer within {_ATTEMPT_S:g} s"
+    except (OSError, KafkaError, ValueError) as error:
+        return str(error) or type(error).__name__
+
+
+async def _connects(bootstrap_servers: str) -> None:
+    # A plain connection first: quick, and silent in aiokafka's log while nobody listens.
+    refused: OSError | None = None
+    for server in bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        except OSError as error:
+            refused = error
+            continue
+        writer.close()
+        return
+    if refused is not None:
+        raise refused
+
+
+async def postgres_answers(database_url: str) -> str | None:
+    """None when the database lets the role in; otherwise what went wrong, in words."""
+    try:
+        connection = await asyncpg.connect(database_url, timeout=_ATTEMPT_S)
+        await connection.close(timeout=_ATTEMPT_S)
+    except TimeoutError:
+        return f"no answer within {_ATTEMPT_S:g} s"
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        return str(error) or type(error).__name__
+    return None
+
+
+async def until_answering(
+    ask: Ask, address: str, limit_s: float, ended: Callable[[], bool] = lambda: False
+) -> str | None:
+    """Asks again until the server answers (None), `ended` says that it never will, or the limit is over."""
+    deadline = time.monotonic() + limit_s
+    while (wrong := await ask(address)) is not None:
+        if ended() or time.monotonic() > deadline:
+            return wrong
+        await asyncio.sleep(_PAUSE_S)
+    return None
+
+
+def without_password(database_url: str) -> str:
+    """The URL as it may be shown to a person."""
+    parts = urlsplit(database_url)
+    if parts.password is None:
+        return database_url
+    return database_url.replace(f":{parts.password}@", ":***@", 1)

@@ -1,0 +1,71 @@
+"""Kafka and Postgres as processes of this machine: for machines without a container engine."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from service.stack.deathwatch import Deathwatch
+from service.stack.interface import Addresses, Purpose, Report, ServerStatus, StackError
+from service.stack.local_kafka import LocalKafka
+from service.stack.local_postgres import LocalPostgres
+from service.stack.state import remembered_ports
+
+_PORT_NAMES = ("kafka", "kafka_controller", "postgres")
+
+
+class LocalStack:
+    """Data, logs and pids lie in the home, downloads in the cache. What a crash left running is used."""
+
+    def __init__(self, home: Path, cache: Path, purpose: Purpose) -> None:
+        self._home = home.resolve()
+        self._cache = cache
+        self._durable = purpose == "run"
+        self._deathwatch: Deathwatch | None = None
+
+    @property
+    def name(self) -> Literal["local"]:
+        return "local"
+
+    async def start(self, report: Report) -> Addresses:
+        """Both at the same time. See `Stack.start`."""
+        kafka, postgres = self._servers()
+        if not self._durable:
+            self._deathwatch = Deathwatch(self._home)
+        try:
+            outcomes = await asyncio.gather(
+                kafka.start(report), postgres.start(report), return_exceptions=True
+            )
+            _raise_any(outcomes)
+        except BaseException:  # whatever ends the start, Ctrl-C included, leaves no server behind
+            await self.stop(report)
+            raise
+        return Addresses(kafka.address, postgres.url)
+
+    async def stop(self, report: Report) -> None:
+        """See `Stack.stop`."""
+        kafka, postgres = self._servers()
+        await kafka.stop(report)
+        await postgres.stop(report)
+        if self._deathwatch is not None:
+            self._deathwatch.dismiss()
+            self._deathwatch = None
+
+    async def status(self) -> tuple[ServerStatus, ServerStatus]:
+        """See `Stack.status`."""
+        kafka, postgres = self._servers()
+        return await kafka.status(), await postgres.status()
+
+    def _servers(self) -> tuple[LocalKafka, LocalPostgres]:
+        ports = remembered_ports(self._home, _PORT_NAMES)
+        kafka = LocalKafka(self._home / "kafka", self._cache, ports["kafka"], ports["kafka_controller"])
+        return kafka, LocalPostgres(self._home / "postgres", ports["postgres"], self._durable)
+
+
+def _raise_any(outcomes: Sequence[BaseException | None]) -> None:
+    failures = [outcome for outcome in outcomes if outcome is not None]
+    for failure in failures:
+        if not isinstance(failure, StackError):
+            raise failure
+    if failures:
+        raise StackError("\n".join(str(failure) for failure in failures))

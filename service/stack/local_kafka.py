@@ -1,0 +1,157 @@
+"""Apache Kafka as one local process: broker and controller in one (KRaft), on loopback."""
+
+import asyncio
+import base64
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from service.stack.answering import kafka_answers, until_answering
+from service.stack.interface import Report, ServerStatus, StackError
+from service.stack.java import find_java
+from service.stack.kafka_jars import KAFKA_VERSION, kafka_classpath
+from service.stack.ports import LOOPBACK, holder, is_free
+from service.stack.server_process import ServerProcess
+
+_STARTS_WITHIN_S = 60.0
+_FORMATS_WITHIN_S = 60.0
+_STOPS_WITHIN_S = 20.0
+_LOG4J = Path(__file__).with_name("kafka-log4j2.properties")
+
+_HEAP = ("-Xms64m", "-Xmx384m")
+_JVM = (
+    *_HEAP,
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+)
+
+# One node for one machine: a copy of everything, few threads, quick to come back after a crash.
+_PROPERTIES = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "controller.listener.names": "CONTROLLER",
+    "inter.broker.listener.name": "PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    "default.replication.factor": "1",
+    "min.insync.replicas": "1",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.num.partitions": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    # A broker that was killed stays registered until its session ends, and comes back only then.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "background.threads": "2",
+    # The default reserves 128 MB of heap for compaction.
+    "log.cleaner.dedupe.buffer.size": str(4 * 1024 * 1024),
+}
+
+
+class LocalKafka:
+    """Its folder holds the data, the configuration, the log and the pid file."""
+
+    def __init__(self, folder: Path, cache: Path, port: int, controller_port: int) -> None:
+        self.address = f"{LOOPBACK}:{port}"
+        self._folder = folder
+        self._cache = cache
+        self._port = port
+        self._controller_port = controller_port
+        self._properties = folder / "server.properties"
+        self._data = folder / "data"
+        self.process = ServerProcess("Kafka", folder / "pid.json", folder / "kafka.log")
+        self._stdout = ServerProcess("Kafka", folder / "pid.json", folder / "kafka.out")
+
+    async def start(self, report: Report) -> None:
+        """Returns when the broker answers.
+
+        Raises:
+            StackError: No Java, no jars, a taken port, or a broker that ended or did not answer in time.
+        """
+        if self.process.pid is not None:
+            report(f"Kafka runs already (process {self.process.pid}) and is used: {self.address}")
+        else:
+            command = await asyncio.to_thread(self._prepare, report)
+            report("starting Kafka")
+            self._stdout.start(command, os.environ, self._folder)
+        wrong = await until_answering(
+            kafka_answers, self.address, _STARTS_WITHIN_S, ended=lambda: self.process.pid is None
+        )
+        if wrong is not None:
+            ended = "ended" if self.process.pid is None else f"does not answer on {self.address} ({wrong})"
+            raise StackError(
+                f"Kafka was started and {ended}. Its log: {self._folder}\n"
+                f"{self._stdout.last_lines()}\n{self.process.last_lines()}"
+            )
+        report(f"Kafka {KAFKA_VERSION} answers on {self.address}")
+
+    async def stop(self, report: Report) -> None:
+        """Orderly within its limit, then by force."""
+        ended_by = await self.process.stop([(signal.SIGTERM, _STOPS_WITHIN_S)])
+        if ended_by is not None:
+            report("Kafka stopped" + (" by force" if ended_by is signal.SIGKILL else ""))
+
+    async def status(self) -> ServerStatus:
+        """Whether the broker answers now."""
+        wrong = await kafka_answers(self.address)
+        return ServerStatus("kafka", wrong is None, self.address, self.process.pid)
+
+    def _prepare(self, report: Report) -> list[str]:
+        # In a thread, which a Ctrl-C does not end: so everything but the start of the server itself.
+        for port in (self._port, self._controller_port):
+            if not is_free(port):
+                raise StackError(
+                    f"port {port}, which Kafka uses from {self._folder.parent}, is taken by {holder(port)}. "
+                    f"Stop that, or delete {self._folder.parent / 'ports.json'} to have other ports chosen."
+                )
+        java, why = find_java()
+        report(f"Kafka runs on {why}")
+        classpath = kafka_classpath(self._cache, report)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._write_properties()
+        program = [java, *_JVM, "-cp", os.pathsep.join(str(jar) for jar in classpath)]
+        if not (self._data / "meta.properties").exists():
+            report("formatting Kafka's storage (first start only)")
+            self._format(program)
+        log4j = [f"-Dlog4j2.configurationFile={_LOG4J}", f"-Dledger.kafka.log={self._folder / 'kafka.log'}"]
+        return [*program[:-2], *log4j, *program[-2:], "kafka.Kafka", str(self._properties)]
+
+    def _write_properties(self) -> None:
+        placed = {
+            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{LOOPBACK}:{self._controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "controller.quorum.voters": f"1@{LOOPBACK}:{self._controller_port}",
+            "log.dirs": str(self._data),
+        }
+        lines = [f"{name}={value}" for name, value in (_PROPERTIES | placed).items()]
+        self._properties.write_text("\n".join(lines) + "\n")
+
+    def _format(self, program: list[str]) -> None:
+        cluster_id = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
+        # A first start that was cut short in here leaves half a format, which Kafka would refuse.
+        shutil.rmtree(self._data, ignore_errors=True)
+        command = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._properties)]
+        try:
+            subprocess.run(  # noqa: S603 - our own command line, no shell
+                [*program, *command], check=True, capture_output=True, text=True, timeout=_FORMATS_WITHIN_S
+            )
+        except subprocess.CalledProcessError as error:
+            raise StackError(
+                f"Kafka's storage in {self._data} cannot be formatted:\n{error.stdout}{error.stderr}"
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise StackError(
+                f"formatting Kafka's storage took longer than {_FORMATS_WITHIN_S:g} s"
+            ) from error

@@ -1,0 +1,110 @@
+"""Decides where Kafka and Postgres come from, for running and for testing alike, and says why."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from service.stack.engine import why_no_engine
+from service.stack.external import ExternalStack
+from service.stack.interface import Addresses, Purpose, Stack, StackError
+from service.stack.local import LocalStack
+from service.stack.remembered import RememberedStack
+from service.stack.state import last_used
+
+StackChoice = Literal["auto", "external", "docker", "local"]
+
+_KAFKA = "LEDGER_KAFKA_BOOTSTRAP_SERVERS"
+_DATABASE = "LEDGER_DATABASE_URL"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """A stack, not started yet, and the reason for it in words that a person is shown."""
+
+    stack: Stack
+    why: str
+
+
+def default_cache() -> Path:
+    """Where downloaded servers are kept for all clones and homes of one user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ledger-stack"
+
+
+def resolve(
+    choice: StackChoice,
+    kafka: str | None,
+    database: str | None,
+    home: Path,
+    *,
+    purpose: Purpose,
+    cache: Path | None = None,
+) -> Resolution:
+    """Looks, decides, starts nothing. In this order: servers named in the environment; a Docker engine that
+    answers a ping; local processes. A choice other than `auto` forces one of them.
+
+    A home that was used before keeps its kind as long as the choice is `auto`: its data lies there.
+
+    Args:
+        choice: `LEDGER_STACK`.
+        kafka: `LEDGER_KAFKA_BOOTSTRAP_SERVERS`.
+        database: `LEDGER_DATABASE_URL`.
+        home: Folder of all local state. For tests one of their own, which is deleted afterwards.
+        purpose: For a test everything is new and is gone afterwards, even when the test session is killed.
+        cache: Where downloads are kept; `default_cache()` if None.
+
+    Raises:
+        StackError: What was chosen cannot be had.
+    """
+    if choice == "external" or (choice == "auto" and (kafka or database)):
+        return Resolution(
+            _remembered(_external(kafka, database), home, purpose), f"{_KAFKA} and {_DATABASE} are set"
+        )
+    if choice == "local":
+        return Resolution(_local(home, purpose, cache), "LEDGER_STACK=local")
+    no_engine = why_no_engine(compose=purpose == "run")
+    if choice == "docker":
+        if no_engine is not None:
+            raise StackError(f"LEDGER_STACK=docker, but {no_engine}. Start one, or set LEDGER_STACK=local.")
+        return Resolution(_docker(home, purpose), "LEDGER_STACK=docker")
+    used = last_used(home) if purpose == "run" else None
+    if used == "local":
+        why = f"the data of {home} lies in local processes' files (LEDGER_STACK=docker changes to containers)"
+        return Resolution(_local(home, purpose, cache), why if no_engine is None else no_engine)
+    if no_engine is None:
+        return Resolution(_docker(home, purpose), "a Docker engine answers")
+    if used == "docker":
+        raise StackError(
+            f"the data of {home} lies in Docker volumes, but {no_engine}. Start the engine, "
+            "or set LEDGER_STACK=local to begin with an empty ledger in local processes."
+        )
+    return Resolution(_local(home, purpose, cache), no_engine)
+
+
+def stack_of(home: Path, name: str, addresses: Addresses, cache: Path | None = None) -> Stack:
+    """The stack that `running_stack(home)` tells of, to ask for its status or to stop it."""
+    if name == "external":
+        return RememberedStack(ExternalStack(addresses), home)
+    return _docker(home, "run") if name == "docker" else _local(home, "run", cache)
+
+
+def _external(kafka: str | None, database: str | None) -> ExternalStack:
+    missing = [name for name, value in ((_KAFKA, kafka), (_DATABASE, database)) if not value]
+    if not kafka or not database:
+        raise StackError(
+            f"servers of your own are to be used, but {' and '.join(missing)} is not set. "
+            "Set both, or neither to have the servers started for you."
+        )
+    return ExternalStack(Addresses(kafka, database))
+
+
+def _local(home: Path, purpose: Purpose, cache: Path | None) -> Stack:
+    return _remembered(LocalStack(home, cache or default_cache(), purpose), home, purpose)
+
+
+def _docker(home: Path, purpose: Purpose) -> Stack:
+    raise StackError("containers are not supported yet: set LEDGER_STACK=local")
+
+
+def _remembered(stack: Stack, home: Path, purpose: Purpose) -> Stack:
+    return RememberedStack(stack, home) if purpose == "run" else stack

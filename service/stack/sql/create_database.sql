@@ -1,0 +1,2 @@
+-- The ledger's database on a server that was just initialised (which has only `postgres`).
+CREATE DATABASE ledger
