@@ -148,7 +148,7 @@ class Publisher(Protocol):
         """Connect. Raises BrokerUnavailableError."""
 
     async def stop(self) -> None:
-        """Disconnect, within a limit (an idempotent send, and so its stop, hangs when the broker dies); never raises."""
+        """Disconnect, within a limit (an idempotent send, and so its stop, hangs when a broker dies); never raises."""
 
     async def publish(self, topic: str, partition: int, records: Sequence[OutgoingRecord]) -> int:
         """Append these records in order; return the offset of the first when all are acknowledged.

@@ -1,0 +1,33 @@
+"""How Alembic reaches the database: the address comes from the caller, or with `-x url=postgresql://...`."""
+
+import asyncio
+
+from sqlalchemy import Connection, pool
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from alembic import context
+
+
+def _url() -> str:
+    url = context.get_x_argument(as_dictionary=True).get("url") or context.config.get_main_option("sqlalchemy.url")
+    if not url:
+        raise SystemExit("no database: run `ledger migrate`, or give `-x url=postgresql://...` to alembic")
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.split('+')[0]}+asyncpg{separator}{rest}"
+
+
+def _run(connection: Connection) -> None:
+    context.configure(connection=connection, version_table="ledger_alembic_version", transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def _main() -> None:
+    engine = create_async_engine(_url(), poolclass=pool.NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(_run)
+        await connection.commit()
+    await engine.dispose()
+
+
+asyncio.run(_main())

@@ -1,0 +1,1 @@
+CREATE SCHEMA ledger AUTHORIZATION ledger_owner

@@ -1,0 +1,1 @@
+GRANT USAGE ON SCHEMA ledger TO ledger_writer, ledger_projector, ledger_reader

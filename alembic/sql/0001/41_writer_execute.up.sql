@@ -1,0 +1,1 @@
+GRANT EXECUTE ON FUNCTION ledger.ensure_event_part(bigint) TO ledger_writer

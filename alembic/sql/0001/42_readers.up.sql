@@ -1,0 +1,1 @@
+GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO ledger_writer, ledger_projector, ledger_reader

@@ -1,0 +1,1 @@
+GRANT INSERT, UPDATE ON ledger.account, ledger.command_offset TO ledger_writer

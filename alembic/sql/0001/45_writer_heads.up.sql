@@ -1,0 +1,1 @@
+GRANT UPDATE ON ledger.partition_head TO ledger_writer

@@ -1,0 +1,41 @@
+"""Sets up a ledger in a migrated database: its id, its number of partitions, and a head for each."""
+
+from uuid import UUID, uuid4
+
+import asyncpg
+
+from ledger.domain.chain import GENESIS
+from ledger.event_store.protocol import Identity, RecordMismatchError
+from ledger.sql_files import sql
+
+_PACKAGE = "ledger.event_store"
+
+
+async def initialise(connection: asyncpg.Connection, partitions: int) -> Identity:
+    """Make this database the record of a ledger of so many partitions; does nothing where it is one already.
+
+    Raises:
+        RecordMismatchError: it is the record of a ledger of another number of partitions.
+    """
+    async with connection.transaction():
+        await connection.execute(sql(_PACKAGE, "insert_identity"), uuid4(), partitions)
+        identity = await read_identity(connection)
+        if identity.partitions != partitions:
+            raise RecordMismatchError(
+                f"this ledger has {identity.partitions} partitions since its first start, {partitions} are asked for; "
+                f"set LEDGER_PARTITIONS={identity.partitions} (the number cannot be changed later: docs/operating.md)"
+            )
+        await connection.execute(sql(_PACKAGE, "insert_heads"), partitions, GENESIS)
+    return identity
+
+
+async def read_identity(connection: asyncpg.Connection) -> Identity:
+    """Which ledger this database records.
+
+    Raises:
+        RecordMismatchError: none has been set up yet.
+    """
+    row = await connection.fetchrow(sql(_PACKAGE, "read_identity"))
+    if row is None:
+        raise RecordMismatchError("no ledger has been set up in this database; run `ledger migrate`")
+    return Identity(UUID(str(row["ledger_id"])), row["partitions"])

@@ -1,0 +1,39 @@
+"""Brings a database to the schema of this version, and sets up a new ledger in it."""
+
+from argparse import Namespace
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from alembic.config import Config
+
+from alembic import command
+
+_PACKAGED: Final = "migrations"
+
+
+def upgrade(database_url: str, revision: str = "head") -> None:
+    """Migrate up. Runs an event loop of its own: call it in a thread from async code."""
+    command.upgrade(_config(database_url), revision)
+
+
+def downgrade(database_url: str, revision: str, *, discard_events: bool = False) -> None:
+    """Migrate down; refused with SystemExit while events exist, unless they may be discarded."""
+    config = _config(database_url)
+    if discard_events:
+        config.cmd_opts = Namespace(x=["discard-events=yes"])
+    command.downgrade(config, revision)
+
+
+def _config(database_url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_script_location()))
+    config.set_main_option("sqlalchemy.url", database_url.replace("%", "%%"))
+    return config
+
+
+def _script_location() -> Path:
+    # In a wheel the migrations lie beside this file; in a checkout in the top-level folder `alembic`, which must have
+    # no __init__.py, or it would hide the library of the same name.
+    packaged = Path(str(resources.files("ledger.event_store").joinpath(_PACKAGED)))
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "alembic"

@@ -1,0 +1,354 @@
+"""The record in Postgres."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from ledger.domain.account import Account
+from ledger.domain.event import RecordedEvent
+from ledger.domain.position import Position
+from ledger.event_store.connections import UNAVAILABLE_ERRORS, connect
+from ledger.event_store.identity import read_identity
+from ledger.event_store.keys import CommandKey
+from ledger.event_store.protocol import (
+    EVENT_COLUMNS,
+    AccountKey,
+    AppendBatch,
+    Appended,
+    AppendResult,
+    Claim,
+    CommitOutcomeUnknownError,
+    ConsumedMark,
+    Fenced,
+    Identity,
+    KeysFound,
+    KeyTaken,
+    RecordMismatchError,
+    StoreUnavailableError,
+)
+from ledger.event_store.rows import chained_events, recorded_event
+from ledger.sql_files import sql
+
+CLAIM_PATIENCE_S: Final = 1.0
+"""How long a claim waits for the locks of an older holder before it ends that holder's connection."""
+
+CLAIM_RESCUES_MAX: Final = 10
+_PACKAGE: Final = "ledger.event_store"
+_WRITER: Final = "ledger_writer"
+_UNIQUE_KEYS: Final = frozenset({"command_key_pkey", "nonce_key_pkey"})
+
+
+class PostgresEventStore:
+    """`EventStore` on two connections: one that claims and appends, one that reads beside it."""
+
+    def __init__(self, database_url: str, application: str = "ledger consumer") -> None:
+        self._url = database_url
+        self._application = application
+        self._connections: dict[str, asyncpg.Connection] = {}
+        self._locks = {"write": asyncio.Lock(), "read": asyncio.Lock()}
+        self._parts_end = 0
+        self._identity: Identity | None = None
+
+    async def start(self) -> None:
+        """Connect. Raises StoreUnavailableError, RecordMismatchError."""
+        await self.identity()
+
+    async def stop(self) -> None:
+        """Close the connections at once."""
+        for purpose in list(self._connections):
+            self._drop(purpose)
+
+    async def identity(self) -> Identity:
+        """See EventStore. Checked against what this process saw first: a database can be swapped under a ledger."""
+        async with self._connection("read") as connection:
+            return await self._check_identity(connection)
+
+    async def claim(self, partition: int, holder: str, if_epoch: int | None = None) -> Claim | None:
+        """See EventStore."""
+        async with self._connection("write") as connection, self._rescue(connection):
+            # No transaction around both: the claim must not keep its lock while the marks are read.
+            row = await connection.fetchrow(
+                self._sql("claim_partition"), partition, holder, if_epoch, timeout=CLAIM_PATIENCE_S * CLAIM_RESCUES_MAX
+            )
+            if row is None:
+                if if_epoch is None:
+                    raise RecordMismatchError(f"the record has no partition {partition}; run `ledger migrate`")
+                return None
+            marks = await connection.fetch(self._sql("read_marks"), partition)
+            await self._ensure_parts(connection, row["sequence"])
+        return Claim(
+            partition=partition,
+            epoch=row["epoch"],
+            sequence=row["sequence"],
+            hash=row["hash"],
+            occurred_at=row["occurred_at"],
+            published_sequence=row["published_sequence"],
+            consumed=row["consumed"],
+            marks={
+                mark["app"]: ConsumedMark(
+                    mark["next_offset"], mark["last_offset"], mark["last_timestamp_ms"], mark["last_digest"]
+                )
+                for mark in marks
+            },
+            clock=row["clock"],
+            same_position_as_last_claim=row["same_position_as_last_claim"],
+            trying=row["trying"],
+            trying_claims=row["trying_claims"],
+        )
+
+    async def append(self, batch: AppendBatch) -> AppendResult:
+        """See EventStore."""
+        async with self._connection("write") as connection:
+            top = max((head.sequence for head in batch.heads), default=0)
+            if top >= self._parts_end:
+                await self._ensure_parts(connection, top)
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                result = await self._append_in(connection, batch)
+            except asyncpg.UniqueViolationError as error:
+                await transaction.rollback()
+                if error.constraint_name in _UNIQUE_KEYS:
+                    return KeyTaken()
+                raise RecordMismatchError(
+                    f"a row of this batch exists already: {error}; run `ledger verify`"
+                ) from error
+            except RecordMismatchError:
+                await transaction.rollback()
+                raise
+            if not isinstance(result, Appended):
+                await transaction.rollback()
+                return result
+            try:
+                await transaction.commit()
+            except (*UNAVAILABLE_ERRORS, asyncio.CancelledError) as error:
+                self._drop("write")
+                raise CommitOutcomeUnknownError(f"the connection broke during COMMIT: {error}") from error
+            return result
+
+    async def look_up(self, commands: Collection[CommandKey], nonces: Collection[UUID]) -> KeysFound:
+        """See EventStore."""
+        found_commands: dict[CommandKey, Position] = {}
+        found_nonces: dict[UUID, Position] = {}
+        async with self._connection("write") as connection:
+            if commands:
+                for row in await connection.fetch(
+                    self._sql("look_up_commands"), [key.command_id for key in commands], [key.scope for key in commands]
+                ):
+                    key = CommandKey(row["command_id"], row["scope"])
+                    found_commands[key] = Position(row["partition"], row["sequence"])
+            if nonces:
+                for row in await connection.fetch(self._sql("look_up_nonces"), list(nonces)):
+                    found_nonces[row["key"]] = Position(row["partition"], row["sequence"])
+        return KeysFound(found_commands, found_nonces)
+
+    async def load_accounts(self, keys: Collection[AccountKey]) -> Mapping[AccountKey, Account]:
+        """See EventStore."""
+        async with self._connection("write") as connection:
+            rows = await connection.fetch(
+                self._sql("load_accounts"), [key.owner_id for key in keys], [key.credit_type for key in keys]
+            )
+        return {
+            AccountKey(row["owner_id"], row["credit_type"]): Account(row["balance"], row["version"]) for row in rows
+        }
+
+    async def read_events(self, partition: int, after: int, limit: int) -> Sequence[RecordedEvent]:
+        """See EventStore."""
+        async with self._connection("read") as connection:
+            rows = await connection.fetch(self._sql("read_events"), partition, after, limit + 1)
+        return chained_events(rows, after)[:limit]
+
+    async def read_events_at(self, positions: Collection[Position]) -> Mapping[Position, RecordedEvent]:
+        """See EventStore."""
+        async with self._connection("read") as connection:
+            rows = await connection.fetch(
+                self._sql("read_events_at"),
+                [position.partition for position in positions],
+                [position.sequence for position in positions],
+            )
+        events = (recorded_event(row, row["prev_hash"] or bytes(32)) for row in rows)
+        return {event.position: event for event in events}
+
+    async def note_published(self, partition: int, epoch: int, sequence: int) -> None:
+        """See EventStore."""
+        async with self._connection("read") as connection:
+            await connection.execute(self._sql("note_published"), partition, epoch, sequence)
+
+    async def note_trying(self, partition: int, epoch: int, trying: str) -> int | None:
+        """See EventStore."""
+        async with self._connection("write") as connection:
+            claims: int | None = await connection.fetchval(self._sql("note_trying"), partition, epoch, trying)
+        return claims
+
+    async def note_calm(self, partitions: Mapping[int, int], *, release: bool = False) -> None:
+        """See EventStore."""
+        async with self._connection("write") as connection:
+            await connection.execute(self._sql("note_calm"), list(partitions), list(partitions.values()), release)
+
+    async def note_halted(self, partition: int, epoch: int, because: str) -> None:
+        """See EventStore."""
+        async with self._connection("write") as connection:
+            await connection.execute(self._sql("note_halted"), partition, epoch, because)
+
+    async def _append_in(self, connection: asyncpg.Connection, batch: AppendBatch) -> AppendResult:
+        heads = batch.heads
+        rows = await connection.fetch(
+            self._sql("fence"), [head.partition for head in heads], [head.epoch for head in heads]
+        )
+        if len(rows) != len(heads):
+            held = {row["partition"] for row in rows}
+            return Fenced(frozenset(head.partition for head in heads if head.partition not in held))
+        status = await connection.execute(
+            self._sql("advance_heads"),
+            [head.partition for head in heads],
+            [head.sequence_before for head in heads],
+            [head.sequence for head in heads],
+            [head.hash for head in heads],
+            [head.occurred_at for head in heads],
+            [head.published_sequence for head in heads],
+            [head.consumed for head in heads],
+        )
+        _expect(status, len(heads), "heads at the sequences that this process knows")
+        await self._advance_offsets(connection, batch)
+        await _copy(connection, "event", EVENT_COLUMNS, batch.events)
+        await _copy(connection, "command_key", ("command_id", "scope", "partition", "sequence"), batch.command_keys)
+        await _copy(connection, "nonce_key", ("key", "partition", "sequence"), batch.nonce_keys)
+        if batch.accounts:
+            status = await connection.execute(
+                self._sql("upsert_accounts"),
+                [key.owner_id for key in batch.accounts],
+                [key.credit_type for key in batch.accounts],
+                [account.balance for account in batch.accounts.values()],
+                [account.version for account in batch.accounts.values()],
+            )
+            _expect(status, len(batch.accounts), "accounts whose version rises")
+        if batch.quarantine:
+            columns = (
+                "app",
+                "partition",
+                "command_offset",
+                "timestamp_ms",
+                "reason",
+                "detail",
+                "key",
+                "value",
+                "status",
+            )
+            await _copy(connection, "quarantine", columns, [(*record, "waiting") for record in batch.quarantine])
+        return Appended(rows[0]["clock"])
+
+    async def _advance_offsets(self, connection: asyncpg.Connection, batch: AppendBatch) -> None:
+        known = [advance for advance in batch.offsets if advance.expected is not None]
+        first = [advance for advance in batch.offsets if advance.expected is None]
+        if known:
+            status = await connection.execute(
+                self._sql("advance_offsets"),
+                [advance.app for advance in known],
+                [advance.partition for advance in known],
+                [advance.expected for advance in known],
+                [advance.mark.next_offset for advance in known],
+                [advance.mark.last_offset for advance in known],
+                [advance.mark.last_timestamp_ms for advance in known],
+                [advance.mark.last_digest for advance in known],
+            )
+            _expect(status, len(known), "command offsets at the values that this process knows")
+        if first:
+            status = await connection.execute(
+                self._sql("begin_offsets"),
+                [advance.app for advance in first],
+                [advance.partition for advance in first],
+                [advance.mark.next_offset for advance in first],
+                [advance.mark.last_offset for advance in first],
+                [advance.mark.last_timestamp_ms for advance in first],
+                [advance.mark.last_digest for advance in first],
+            )
+            _expect(status, len(first), "command offsets that did not exist")
+
+    async def _ensure_parts(self, connection: asyncpg.Connection, sequence: int) -> None:
+        # The next part is made together with the current one, so that a batch never lies across a missing boundary.
+        end = await connection.fetchval(self._sql("ensure_event_part"), sequence)
+        await connection.fetchval(self._sql("ensure_event_part"), end)
+        self._parts_end = end
+
+    async def _check_identity(self, connection: asyncpg.Connection) -> Identity:
+        found = await read_identity(connection)
+        if self._identity is None:
+            self._identity = found
+        elif found != self._identity:
+            raise RecordMismatchError(
+                f"this process began with {self._identity} and now finds {found}: the database is another one; "
+                "stop the ledger and put the right database back"
+            )
+        return found
+
+    @asynccontextmanager
+    async def _connection(self, purpose: str) -> AsyncIterator[asyncpg.Connection]:
+        async with self._locks[purpose]:
+            try:
+                connection = self._connections.get(purpose)
+                if connection is None or connection.is_closed():
+                    connection = await connect(self._url, role=_WRITER, application=f"{self._application} ({purpose})")
+                    self._connections[purpose] = connection
+                    await self._check_identity(connection)
+                yield connection
+            except UNAVAILABLE_ERRORS as error:
+                # A connection that failed once is never used again: what state it is in is not known.
+                self._drop(purpose)
+                raise StoreUnavailableError(f"Postgres: {type(error).__name__}: {error}") from error
+            except BaseException:
+                # Whatever happened, and a cancellation too: a transaction may be open on this connection.
+                self._drop(purpose)
+                raise
+
+    @asynccontextmanager
+    async def _rescue(self, connection: asyncpg.Connection) -> AsyncIterator[None]:
+        """While the body waits for locks, end the connections that hold them, after CLAIM_PATIENCE_S."""
+        task = asyncio.create_task(self._terminate_blockers(connection.get_server_pid()))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, *UNAVAILABLE_ERRORS, asyncpg.PostgresError):
+                await task
+
+    async def _terminate_blockers(self, waiting_pid: int) -> None:
+        for _ in range(CLAIM_RESCUES_MAX):
+            await asyncio.sleep(CLAIM_PATIENCE_S)
+            # As the user who logged in, not as the writer's role: only the same user may end a connection.
+            rescuer = await connect(self._url, role=None, application=f"{self._application} (rescue)")
+            try:
+                await rescuer.execute(self._sql("terminate_blockers"), waiting_pid)
+            finally:
+                rescuer.terminate()
+
+    def _drop(self, purpose: str) -> None:
+        connection = self._connections.pop(purpose, None)
+        if connection is not None:
+            connection.terminate()
+
+    @staticmethod
+    def _sql(name: str) -> str:
+        return sql(_PACKAGE, name)
+
+
+async def _copy(
+    connection: asyncpg.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    if rows:
+        status = await connection.copy_records_to_table(
+            table, schema_name="ledger", columns=list(columns), records=rows
+        )
+        _expect(status, len(rows), f"rows of {table}")
+
+
+def _expect(status: str, count: int, what: str) -> None:
+    done = int(status.rsplit(" ", 1)[1])
+    if done != count:
+        raise RecordMismatchError(
+            f"expected {count} {what}, found {done}: the record was changed by something else; run `ledger verify`"
+        )

@@ -1,0 +1,1 @@
+SELECT ledger_id, partitions FROM ledger.ledger_identity
