@@ -1,11 +1,11 @@
-"""`python -m service.stack up|down|status`: the servers without the ledger, for work on the ledger itself."""
+"""`python -m service.stack up|down|status|clean`: the servers without the ledger, for work on the ledger itself."""
 
 import argparse
 import asyncio
 import sys
 
 from ledger.settings import Settings
-from service.stack import StackError, resolve, running_stack, stack_of, stop_running
+from service.stack import StackError, remove_state, resolve, running_stack, stack_of, stop_running
 
 
 def _report(line: str) -> None:
@@ -14,9 +14,7 @@ def _report(line: str) -> None:
 
 async def _up(settings: Settings) -> int:
     database = settings.database_url.get_secret_value() if settings.database_url else None
-    resolution = resolve(
-        settings.stack, settings.kafka_bootstrap_servers, database, settings.home, purpose="run"
-    )
+    resolution = resolve(settings.stack, settings.kafka_bootstrap_servers, database, settings.home, purpose="run")
     _report(f"stack: {resolution.stack.name} ({resolution.why})")
     addresses = await resolution.stack.start(_report)
     print(f"export LEDGER_KAFKA_BOOTSTRAP_SERVERS={addresses.kafka_bootstrap_servers}")  # noqa: T201
@@ -27,6 +25,11 @@ async def _up(settings: Settings) -> int:
 async def _down(settings: Settings) -> int:
     if not await stop_running(settings.home, _report):
         _report(f"nothing runs from {settings.home}")
+    return 0
+
+
+async def _clean(settings: Settings) -> int:
+    await remove_state(settings.home, _report)
     return 0
 
 
@@ -46,7 +49,7 @@ async def _status(settings: Settings) -> int:
 def main() -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="python -m service.stack", description=__doc__)
-    commands = {"up": _up, "down": _down, "status": _status}
+    commands = {"up": _up, "down": _down, "status": _status, "clean": _clean}
     parser.add_argument("command", choices=commands)
     command = parser.parse_args().command
     try:

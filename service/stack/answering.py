@@ -24,9 +24,7 @@ async def kafka_answers(bootstrap_servers: str) -> str | None:
     try:
         async with asyncio.timeout(_ATTEMPT_S):
             await _connects(bootstrap_servers)
-            client = AIOKafkaClient(
-                bootstrap_servers=bootstrap_servers, request_timeout_ms=int(_ATTEMPT_S * 1000)
-            )
+            client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=int(_ATTEMPT_S * 1000))
             try:
                 await client.bootstrap()
                 return None if client.cluster.brokers() else "no broker has registered itself yet"

@@ -34,8 +34,7 @@ class ExternalStack:
             wrong.append(f"Postgres at {shown} (LEDGER_DATABASE_URL) does not answer: {database_wrong}")
         if wrong:
             raise StackError(
-                "\n".join(wrong)
-                + "\nThey were named, so nothing else is tried. Start them, correct the addresses, "
+                "\n".join(wrong) + "\nThey were named, so nothing else is tried. Start them, correct the addresses, "
                 "or unset both to have the servers started for you."
             )
         report(f"Kafka answers on {kafka}, Postgres on {without_password(database)}")

@@ -66,9 +66,7 @@ def kafka_classpath(cache: Path, report: Report) -> list[Path]:
     missing = [jar for jar in jars if not _is_whole(folder / jar.file_name, jar)]
     if missing:
         size_mb = sum(jar.size for jar in missing) / 1e6
-        report(
-            f"downloading Apache Kafka {KAFKA_VERSION}: {len(missing)} files, {size_mb:.0f} MB, into {folder}"
-        )
+        report(f"downloading Apache Kafka {KAFKA_VERSION}: {len(missing)} files, {size_mb:.0f} MB, into {folder}")
         _download(missing, folder, report)
     return [folder / jar.file_name for jar in jars]
 

@@ -33,9 +33,7 @@ class LocalStack:
         if not self._durable:
             self._deathwatch = Deathwatch(self._home)
         try:
-            outcomes = await asyncio.gather(
-                kafka.start(report), postgres.start(report), return_exceptions=True
-            )
+            outcomes = await asyncio.gather(kafka.start(report), postgres.start(report), return_exceptions=True)
             _raise_any(outcomes)
         except BaseException:  # whatever ends the start, Ctrl-C included, leaves no server behind
             await self.stop(report)
@@ -60,6 +58,12 @@ class LocalStack:
         ports = remembered_ports(self._home, _PORT_NAMES)
         kafka = LocalKafka(self._home / "kafka", self._cache, ports["kafka"], ports["kafka_controller"])
         return kafka, LocalPostgres(self._home / "postgres", ports["postgres"], self._durable)
+
+
+def folders_of(home: Path) -> list[Path]:
+    """Where the state of a home lies: in the home, and for root perhaps Postgres's data elsewhere."""
+    server = home / "postgres" / "server"
+    return [server.resolve(), home] if server.is_symlink() else [home]
 
 
 def _raise_any(outcomes: Sequence[BaseException | None]) -> None:

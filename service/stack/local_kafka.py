@@ -152,6 +152,4 @@ class LocalKafka:
                 f"Kafka's storage in {self._data} cannot be formatted:\n{error.stdout}{error.stderr}"
             ) from error
         except subprocess.TimeoutExpired as error:
-            raise StackError(
-                f"formatting Kafka's storage took longer than {_FORMATS_WITHIN_S:g} s"
-            ) from error
+            raise StackError(f"formatting Kafka's storage took longer than {_FORMATS_WITHIN_S:g} s") from error

@@ -166,9 +166,7 @@ class LocalPostgres:
         options = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
         command = [place.program("initdb"), "-D", str(place.data), "-U", _ROLE, "--auth=scram-sha-256"]
         try:
-            place.run(
-                [*command, f"--pwfile={for_initdb}", *options, *(() if self._durable else ("--no-sync",))]
-            )
+            place.run([*command, f"--pwfile={for_initdb}", *options, *(() if self._durable else ("--no-sync",))])
         finally:
             for_initdb.unlink()
         place.mark_initialised()

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from service.stack.compose import ComposeStack
+from service.stack.containers import ContainerStack
 from service.stack.engine import why_no_engine
 from service.stack.external import ExternalStack
 from service.stack.interface import Addresses, Purpose, Stack, StackError
@@ -57,9 +59,7 @@ def resolve(
         StackError: What was chosen cannot be had.
     """
     if choice == "external" or (choice == "auto" and (kafka or database)):
-        return Resolution(
-            _remembered(_external(kafka, database), home, purpose), f"{_KAFKA} and {_DATABASE} are set"
-        )
+        return Resolution(_remembered(_external(kafka, database), home, purpose), f"{_KAFKA} and {_DATABASE} are set")
     if choice == "local":
         return Resolution(_local(home, purpose, cache), "LEDGER_STACK=local")
     no_engine = why_no_engine(compose=purpose == "run")
@@ -103,7 +103,7 @@ def _local(home: Path, purpose: Purpose, cache: Path | None) -> Stack:
 
 
 def _docker(home: Path, purpose: Purpose) -> Stack:
-    raise StackError("containers are not supported yet: set LEDGER_STACK=local")
+    return _remembered(ComposeStack() if purpose == "run" else ContainerStack(), home, purpose)
 
 
 def _remembered(stack: Stack, home: Path, purpose: Purpose) -> Stack:

@@ -20,9 +20,7 @@ async def test_what_is_published_is_read_back(kafka_bootstrap: str) -> None:
         await admin.close()
     async with AIOKafkaProducer(bootstrap_servers=kafka_bootstrap, enable_idempotence=True) as producer:
         await producer.send_and_wait(topic, b"a command")
-    async with AIOKafkaConsumer(
-        topic, bootstrap_servers=kafka_bootstrap, auto_offset_reset="earliest"
-    ) as consumer:
+    async with AIOKafkaConsumer(topic, bootstrap_servers=kafka_bootstrap, auto_offset_reset="earliest") as consumer:
         record = await consumer.getone()
     assert record.value == b"a command"
 

@@ -1,0 +1,56 @@
+# `make run` and `make test` need nothing but Python 3.11 or newer. `make help` tells the rest.
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all check bench down clean lock environment test-environment
+
+BIN := .venv/bin
+PACKAGES := ledger consumers producers projections service apps
+CHECKED := $(PACKAGES) alembic benchmarks tests
+STEP = @printf '\033[1m==>\033[0m %s\n'
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+run: environment  ## start Kafka, Postgres and the ledger, publish the example app's commands, serve until Ctrl-C
+	$(STEP) "starting the ledger (Ctrl-C stops it)"
+	@exec $(BIN)/ledger up
+
+test: check  ## checks, then every test but the slow ones, on the Kafka and Postgres that this machine has
+	$(STEP) "tests"
+	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-all: check  ## `make test` with the slow tests, and the integration tests on the other stack
+	$(STEP) "tests, the slow ones included"
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(STEP) "integration tests on the other stack"
+	@if docker version > /dev/null 2>&1; then LEDGER_STACK=local $(BIN)/python -m pytest -m "integration and not slow" $(PYTEST_ARGS); else echo "SKIPPED: no engine"; fi
+
+check: test-environment  ## lint, format, types and import rules
+	$(STEP) "lint"
+	@$(BIN)/ruff check .
+	$(STEP) "format"
+	@$(BIN)/ruff format --check .
+	$(STEP) "types"
+	@$(BIN)/mypy $(CHECKED)
+	$(STEP) "import rules"
+	@$(BIN)/lint-imports --no-cache
+
+bench: test-environment  ## the benchmark: commands per second, latency, memory
+	$(STEP) "benchmark"
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+down:  ## stop what runs from LEDGER_HOME (default .ledger)
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m service.stack down; else echo "nothing was ever started here"; fi
+
+clean:  ## stop it and delete what was made here: the ledger's data, the environment, caches
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m service.stack clean; fi
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock:  ## write requirements*.lock anew from pyproject.toml (needs uv)
+	scripts/lock.sh
+
+environment:
+	@MAKE_TARGET=run PYTHON="$(PYTHON)" scripts/environment.sh run
+
+test-environment:
+	@MAKE_TARGET=test PYTHON="$(PYTHON)" scripts/environment.sh test
