@@ -5,7 +5,9 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -14,6 +16,7 @@ import psutil
 
 _START_TIME_TOLERANCE_S = 0.5
 _KILLED_WITHIN_S = 10.0
+_PAUSE_S = 0.02
 _LOG_BYTES_MAX = 10 * 1024 * 1024
 
 
@@ -80,20 +83,23 @@ class ServerProcess:
 
         Returns the signal that ended it, or None when it was not running.
         """
-        process = self._process()
         ended_by = None
-        if process is not None:
-            for ended_by, limit_s in (*signals, (signal.SIGKILL, _KILLED_WITHIN_S)):
-                try:
-                    process.send_signal(ended_by)
-                    await asyncio.to_thread(process.wait, limit_s)
-                except psutil.TimeoutExpired:
-                    continue
-                except psutil.NoSuchProcess:
-                    pass
+        for signal_sent, limit_s in (*signals, (signal.SIGKILL, _KILLED_WITHIN_S)):
+            process = self._process()
+            if process is None:
                 break
+            ended_by = signal_sent
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal_sent)
+            await self._until_ended(limit_s)
         self._pid_file.unlink(missing_ok=True)
         return ended_by
+
+    async def _until_ended(self, limit_s: float) -> None:
+        deadline = time.monotonic() + limit_s
+        # Asked again and again: the end of a process that is not our child sets no event.
+        while self.pid is not None and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_PAUSE_S)
 
     def last_lines(self, count: int = 12) -> str:
         """The end of the log, indented, for an error message."""
@@ -110,7 +116,12 @@ class ServerProcess:
             begun_s_apart = abs(process.create_time() - known["started_at"])
             if begun_s_apart > _START_TIME_TOLERANCE_S or not process.is_running():
                 return None
-            return None if process.status() == psutil.STATUS_ZOMBIE else process
+            if process.status() != psutil.STATUS_ZOMBIE:
+                return process
+            # It has ended. If it is our child it waits for us; otherwise for an init that may take seconds.
+            with suppress(ChildProcessError):
+                os.waitpid(process.pid, os.WNOHANG)
+            return None
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
             return None  # no file, half a file, or no such process: in each case no server of ours runs
 
