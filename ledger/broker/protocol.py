@@ -33,6 +33,10 @@ class OffsetOutOfRangeError(Exception):
         self.offset = offset
 
 
+class TopicCreationError(Exception):
+    """The cluster refuses a topic as it is wanted (too few brokers for its copies, no right to create it)."""
+
+
 class TopicPartition(NamedTuple):
     """One partition of one topic."""
 
@@ -52,7 +56,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Bounds(NamedTuple):
-    """The offsets that a partition's log holds: `start` is the first one, `end` the next to be written."""
+    """The offsets that a partition's log holds for readers: `start` is the first one, `end` the one after the last.
+
+    `end` is the next offset to be written, unless a foreign producer's transaction is open: then where it began.
+    """
 
     start: int
     end: int
@@ -175,4 +182,7 @@ class TopicAdmin(Protocol):
         """All topics and their numbers of partitions. Raises BrokerUnavailableError."""
 
     async def create(self, specs: Sequence[TopicSpec]) -> None:
-        """Create these topics; one that exists by now is left as it is. Raises BrokerUnavailableError."""
+        """Create these topics; one that exists by now is left as it is.
+
+        Raises BrokerUnavailableError, TopicCreationError.
+        """

@@ -1,0 +1,94 @@
+"""Questions to the cluster that the reader and the admin ask: which topics there are, and what their logs hold."""
+
+import asyncio
+import random
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, NoError, StaleMetadata, for_code
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest
+
+from ledger.broker.protocol import Bounds, BrokerUnavailableError, TopicPartition
+
+QUERY_LIMIT_S: Final = 10.0
+"""A question is repeated until then while partitions change their leader or brokers do not answer."""
+
+QUERY_BACKOFF_S: Final = 0.1
+
+_READ_COMMITTED: Final = 1
+_EARLIEST: Final = -2
+_LATEST: Final = -1
+_NO_REPLICA: Final = -1
+
+
+async def partition_counts(client: AIOKafkaClient) -> dict[str, int]:
+    """All topics but Kafka's own and the number of partitions of each, asked of a broker now.
+
+    Raises:
+        BrokerUnavailableError: no broker answered.
+    """
+    nodes = [broker.nodeId for broker in client.cluster.brokers()]
+    random.shuffle(nodes)
+    failure: Exception | None = None
+    for node_id in nodes:
+        try:
+            response = await client.send(node_id, MetadataRequest(None, allow_auto_topic_creation=False))
+        except KafkaError as error:
+            failure = error
+            continue
+        return {
+            topic: len(partitions)
+            for error_code, topic, is_internal, partitions in response.topics
+            if not is_internal and for_code(error_code) is NoError
+        }
+    client.force_metadata_update()
+    raise BrokerUnavailableError(f"no broker told its topics: {failure!r}") from failure
+
+
+async def log_bounds(
+    client: AIOKafkaClient, topic_partitions: Collection[TopicPartition]
+) -> Mapping[TopicPartition, Bounds]:
+    """What the logs of these partitions hold; `end` is the last stable offset.
+
+    Raises:
+        BrokerUnavailableError: not all of it could be learned within QUERY_LIMIT_S.
+    """
+    if not topic_partitions:
+        return {}
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + QUERY_LIMIT_S
+    while True:
+        try:
+            starts = await _offsets(client, topic_partitions, _EARLIEST)
+            ends = await _offsets(client, topic_partitions, _LATEST)
+        except KafkaError as error:
+            if loop.time() >= deadline:
+                raise BrokerUnavailableError(f"the ends of the logs could not be learned: {error!r}") from error
+            await asyncio.wait([client.force_metadata_update()], timeout=deadline - loop.time())
+            await asyncio.sleep(QUERY_BACKOFF_S)
+        else:
+            return {tp: Bounds(starts[tp], ends[tp]) for tp in topic_partitions}
+
+
+async def _offsets(
+    client: AIOKafkaClient, topic_partitions: Collection[TopicPartition], which: int
+) -> dict[TopicPartition, int]:
+    by_node: dict[int, dict[str, list[tuple[int, int]]]] = {}
+    for topic_partition in topic_partitions:
+        node_id = client.cluster.leader_for_partition(topic_partition)
+        if node_id is None or node_id == -1:
+            client.add_topic(topic_partition.topic)
+            raise StaleMetadata(f"{topic_partition} has no known leader")
+        by_node.setdefault(node_id, {}).setdefault(topic_partition.topic, []).append((topic_partition.partition, which))
+    offsets: dict[TopicPartition, int] = {}
+    for node_id, topics in by_node.items():
+        response = await client.send(node_id, OffsetRequest(_NO_REPLICA, _READ_COMMITTED, list(topics.items())))
+        for topic, partitions in response.topics:
+            for partition, error_code, _, offset in partitions:
+                error = for_code(error_code)
+                if error is not NoError:
+                    raise error(f"{topic}[{partition}]")
+                offsets[TopicPartition(topic, partition)] = offset
+    return offsets

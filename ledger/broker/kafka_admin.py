@@ -1,0 +1,99 @@
+"""Creating and counting topics on Kafka."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+
+from ledger.broker.bounded import finish_within
+from ledger.broker.cluster_queries import partition_counts
+from ledger.broker.protocol import BrokerUnavailableError, TopicCreationError, TopicSpec
+
+REQUEST_TIMEOUT_MS: Final = 15_000
+START_LIMIT_S: Final = 10.0
+CREATE_LIMIT_S: Final = 30.0
+STOP_LIMIT_S: Final = 3.0
+
+
+class KafkaTopicAdmin:
+    """TopicAdmin on a real cluster; `async with`, or `start` and `stop`."""
+
+    def __init__(self, bootstrap_servers: str, client_id: str = "ledger-admin") -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._client_id = client_id
+        self._admin: AIOKafkaAdminClient | None = None
+
+    async def __aenter__(self) -> "KafkaTopicAdmin":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Connect. Raises BrokerUnavailableError; may be called again then."""
+        admin = AIOKafkaAdminClient(
+            bootstrap_servers=self._bootstrap_servers, client_id=self._client_id, request_timeout_ms=REQUEST_TIMEOUT_MS
+        )
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                await admin.start()
+        except (KafkaError, TimeoutError) as error:
+            await finish_within(STOP_LIMIT_S, admin.close())
+            raise BrokerUnavailableError(f"no Kafka at {self._bootstrap_servers}: {error!r}") from error
+        self._admin = admin
+
+    async def stop(self) -> None:
+        """Disconnect, within STOP_LIMIT_S; never raises."""
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            await finish_within(STOP_LIMIT_S, admin.close())
+
+    async def partition_counts(self) -> Mapping[str, int]:
+        """All topics but Kafka's own. Raises BrokerUnavailableError."""
+        client: AIOKafkaClient = self._connected()._client
+        return await partition_counts(client)
+
+    async def create(self, specs: Sequence[TopicSpec]) -> None:
+        """Create these topics; one that exists by now is left as it is.
+
+        Raises:
+            BrokerUnavailableError: no broker answered; some may have been created.
+            TopicCreationError: the cluster refuses one of them; the others were created.
+        """
+        admin = self._connected()
+        if not specs:
+            return
+        try:
+            async with asyncio.timeout(CREATE_LIMIT_S):
+                response: Any = await admin.create_topics([_new_topic(spec) for spec in specs])
+        except (KafkaError, TimeoutError) as error:
+            raise BrokerUnavailableError(f"topics could not be created: {error!r}") from error
+        refused = []
+        for name, error_code, message in response.topic_errors:
+            outcome = for_code(error_code)
+            if outcome not in (NoError, TopicAlreadyExistsError):
+                refused.append(f"{name}: {message or outcome.__name__}")
+        if refused:
+            raise TopicCreationError("; ".join(refused))
+
+    def _connected(self) -> AIOKafkaAdminClient:
+        if self._admin is None:
+            raise BrokerUnavailableError("the admin client is not started")
+        return self._admin
+
+
+def _new_topic(spec: TopicSpec) -> NewTopic:
+    return NewTopic(
+        name=spec.name,
+        num_partitions=spec.partitions,
+        replication_factor=spec.replication_factor,
+        topic_configs={
+            "retention.ms": str(spec.retention_ms),
+            "min.insync.replicas": str(spec.min_insync_replicas),
+            "cleanup.policy": "delete",
+        },
+    )
