@@ -139,10 +139,9 @@ class LocalKafka:
         self._properties.write_text("\n".join(lines) + "\n")
 
     def _format(self, program: list[str]) -> None:
-        cluster_id = base64.urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=")
         # A first start that was cut short in here leaves half a format, which Kafka would refuse.
         shutil.rmtree(self._data, ignore_errors=True)
-        command = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._properties)]
+        command = ["kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(self._properties)]
         try:
             subprocess.run(  # noqa: S603 - our own command line, no shell
                 [*program, *command], check=True, capture_output=True, text=True, timeout=_FORMATS_WITHIN_S
@@ -153,3 +152,8 @@ class LocalKafka:
             ) from error
         except subprocess.TimeoutExpired as error:
             raise StackError(f"formatting Kafka's storage took longer than {_FORMATS_WITHIN_S:g} s") from error
+
+
+def new_cluster_id() -> str:
+    """16 bytes in URL-safe base64. The first is 0: Kafka's tool takes an id with a leading dash for an option."""
+    return base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")

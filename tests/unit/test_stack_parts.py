@@ -13,6 +13,7 @@ import pytest
 
 from service.stack import Addresses, RunningStack, StackError, java, kafka_jars, lock_holder, running_stack
 from service.stack.answering import without_password
+from service.stack.local_kafka import new_cluster_id
 from service.stack.ports import LOOPBACK, choose_free, holder, is_free
 from service.stack.server_process import ServerProcess
 from service.stack.state import HomeLock, forget_running, remember_running, remembered_ports
@@ -77,6 +78,12 @@ def test_half_a_pid_file_is_no_server(tmp_path: Path, text: str) -> None:
     pid_file = tmp_path / "pid.json"
     pid_file.write_text(text)
     assert ServerProcess("Kafka", pid_file, tmp_path / "log").pid is None
+
+
+def test_no_cluster_id_looks_like_an_option() -> None:
+    ids = [new_cluster_id() for _ in range(1_000)]
+    assert {len(cluster_id) for cluster_id in ids} == {22}
+    assert not any(cluster_id.startswith("-") for cluster_id in ids)
 
 
 def test_a_shown_url_has_no_password() -> None:
