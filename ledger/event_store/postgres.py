@@ -300,6 +300,10 @@ class PostgresEventStore:
                 # A connection that failed once is never used again: what state it is in is not known.
                 self._drop(purpose)
                 raise StoreUnavailableError(f"Postgres: {type(error).__name__}: {error}") from error
+            except (asyncpg.PostgresError, ValueError, TypeError, OverflowError) as error:
+                # Not a matter of waiting: a statement, a right or a value is wrong.
+                self._drop(purpose)
+                raise RecordMismatchError(f"Postgres refuses: {type(error).__name__}: {error}") from error
             except BaseException:
                 # Whatever happened, and a cancellation too: a transaction may be open on this connection.
                 self._drop(purpose)

@@ -11,7 +11,7 @@ OWNERS_CACHED_MAX: Final = 200_000
 
 @lru_cache(maxsize=OWNERS_CACHED_MAX)
 def _positive_murmur2(key: bytes) -> int:
-    return int(murmur2(key)) & 0x7FFFFFFF  # type: ignore[no-untyped-call]
+    return int(murmur2(key)) & 0x7FFFFFFF
 
 
 def partition_of(key: bytes, partitions: int) -> int:

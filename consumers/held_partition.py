@@ -1,0 +1,78 @@
+"""A partition that this process holds: what it knows of it, all of it committed."""
+
+from datetime import datetime
+from hashlib import blake2b
+from typing import Final
+from uuid import UUID
+
+from consumers.recent import Recent
+from ledger.broker.protocol import Record
+from ledger.domain.account import Account
+from ledger.domain.position import Position
+from ledger.event_store.keys import CommandKey
+from ledger.event_store.protocol import AccountKey, Claim, ConsumedMark
+
+ACCOUNTS_REMEMBERED_MAX: Final = 400_000
+"""Over all partitions of a process. An account takes about 250 bytes."""
+
+KEYS_REMEMBERED_MAX: Final = 100_000
+"""Command ids, and as many nonces, over all partitions of a process: retries soon after the first try meet them."""
+
+CAREFUL_RECORDS_MAX: Final = 1_000
+"""Records that are processed one by one after a claim that found no progress: as many as the largest batch, which is
+where the record that killed the holder before must lie."""
+
+
+class HeldPartition:
+    """Built from a claim; changed by committed batches only."""
+
+    def __init__(self, claim: Claim, partitions: int) -> None:
+        self.partition = claim.partition
+        self.epoch = claim.epoch
+        self.sequence = claim.sequence
+        self.hash = claim.hash
+        self.occurred_at: datetime | None = claim.occurred_at
+        self.marks: dict[str, ConsumedMark] = dict(claim.marks)
+        self.begun: set[str] = set()
+        """Apps whose log has been compared with the mark."""
+        self.unverified: dict[str, ConsumedMark] = {}
+        """By app: the mark whose record is read again first, and compared."""
+        self.first_offsets: dict[str, int] = {}
+        """By app without a mark: where its log begins."""
+        self.accounts: Recent[AccountKey, Account] = Recent(max(1, ACCOUNTS_REMEMBERED_MAX // partitions))
+        self.commands: Recent[CommandKey, Position] = Recent(max(1, KEYS_REMEMBERED_MAX // partitions))
+        self.nonces: Recent[UUID, Position] = Recent(max(1, KEYS_REMEMBERED_MAX // partitions))
+        self.careful_records_left = CAREFUL_RECORDS_MAX if claim.same_position_as_last_claim else 0
+        self.calm_noted = False
+        """Whether progress, or the end of the input, has been seen since the claim."""
+        self.published_checked = False
+        """Whether the last published event has been compared with the record."""
+        self.trying: str | None = None
+        """The record that this claim has said to try alone."""
+        self.halted_because: str | None = None
+        self.halt_noted = False
+
+    @property
+    def careful(self) -> bool:
+        """Whether records are processed one by one."""
+        return self.careful_records_left > 0
+
+    def next_offset(self, app: str) -> int:
+        """Where reading this app's commands goes on."""
+        unverified = self.unverified.get(app)
+        if unverified is not None:
+            return unverified.last_offset
+        mark = self.marks.get(app)
+        return mark.next_offset if mark is not None else self.first_offsets[app]
+
+
+def mark_of(record: Record) -> ConsumedMark:
+    """The mark that is left when this record is the last consumed one."""
+    return ConsumedMark(record.offset + 1, record.offset, record.timestamp_ms, _digest(record))
+
+
+def _digest(record: Record) -> bytes:
+    digest = blake2b(digest_size=16)
+    for part in (record.key, record.value):
+        digest.update(b"-" if part is None else len(part).to_bytes(8, "big") + part)
+    return digest.digest()
