@@ -118,6 +118,11 @@ class PostgresEventStore:
                 raise RecordMismatchError(
                     f"a row of this batch exists already: {error}; run `ledger verify`"
                 ) from error
+            except asyncpg.CheckViolationError as error:
+                await transaction.rollback()
+                raise RecordMismatchError(
+                    f"a row of this batch is none that the record may hold: {error}; run `ledger verify`"
+                ) from error
             except RecordMismatchError:
                 await transaction.rollback()
                 raise
@@ -214,6 +219,11 @@ class PostgresEventStore:
             [head.consumed for head in heads],
         )
         _expect(status, len(heads), "heads at the sequences that this process knows")
+        moved = sum(head.sequence - head.sequence_before for head in heads)
+        if not moved == len(batch.events) == len(batch.command_keys):
+            raise RecordMismatchError(
+                f"the heads move by {moved}, with {len(batch.events)} events and {len(batch.command_keys)} command keys"
+            )
         await self._advance_offsets(connection, batch)
         await _copy(connection, "event", EVENT_COLUMNS, batch.events)
         await _copy(connection, "command_key", ("command_id", "scope", "partition", "sequence"), batch.command_keys)

@@ -1,6 +1,7 @@
 """Rows of the event table as recorded events."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -26,8 +27,8 @@ def recorded_event(row: Any, prev_hash: bytes) -> RecordedEvent:
         amount=row["amount"],
         balance_after=row["balance_after"],
         nonce=row["nonce"],
-        issued_at=row["issued_at"],
-        occurred_at=row["occurred_at"],
+        issued_at=_in_utc(row["issued_at"]),
+        occurred_at=_in_utc(row["occurred_at"]),
         prev_hash=prev_hash.hex(),
         hash=row["hash"].hex(),
         metadata=None if metadata is None else msgspec.Raw(metadata.encode()),
@@ -55,3 +56,9 @@ def chained_events(rows: Sequence[Any], after: int) -> list[RecordedEvent]:
         events.append(recorded_event(row, prev_hash))
         prev_hash = row["hash"]
     return events
+
+
+def _in_utc(time: datetime) -> datetime:
+    # asyncpg writes the first and the last instant of datetime as -infinity and infinity, and reads these as the same
+    # instants, but without a zone.
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
