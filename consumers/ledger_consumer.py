@@ -12,8 +12,10 @@ from typing import Final
 
 import structlog
 
+from consumers.appending import AppendOutcome, BatchAppender
 from consumers.back_off import BackOff
-from consumers.batch import DecodedRecord, Facts, PartitionPlan, accounts_to_load, decide_partition
+from consumers.batch import DecodedRecord
+from consumers.command_topics import CommandTopics
 from consumers.held_partition import CAREFUL_RECORDS_MAX, HeldPartition
 from consumers.record_clock import SKEW_ALARM_S, RecordClock
 from consumers.relay import Relay
@@ -27,18 +29,11 @@ from ledger.broker.protocol import (
     RecordReader,
     TopicPartition,
 )
-from ledger.domain.command import Command
-from ledger.domain.event import RecordedEvent
-from ledger.domain.position import Position
 from ledger.domain.rules import AppRules
-from ledger.event_store.keys import command_key, nonce_key
 from ledger.event_store.protocol import (
     TRYING_CLAIMS_MAX,
-    AppendBatch,
-    Appended,
     CommitOutcomeUnknownError,
     EventStore,
-    Fenced,
     RecordMismatchError,
     StoreUnavailableError,
 )
@@ -55,19 +50,12 @@ TOPICS_REFRESH_S: Final = 3.0
 """How soon a new app's topic is consumed."""
 
 REJOIN_WAIT_MAX_S: Final = 1.0
-DECISIONS_OF_A_BATCH_MAX: Final = 1_000
-"""Times that one batch may be decided again after look-ups: more means that look-ups and keys contradict each other."""
-
 STOP_DRAIN_LIMIT_S: Final = 10.0
 """How long a graceful stop waits for the publication of what is committed."""
 
 AWAY_ERRORS: Final = (BrokerUnavailableError, StoreUnavailableError, TailTimeoutError)
 
 log: Final = structlog.get_logger("ledger.consumer")
-
-
-class TopicsNotReadyError(BrokerUnavailableError):
-    """The ledger's own topics are missing or of another size: wait until they are made."""
 
 
 class LedgerConsumer:
@@ -95,18 +83,17 @@ class LedgerConsumer:
         self._tail_reader = tail_reader
         self._membership = membership
         self._relay = Relay(store, open_publisher, topics, random)
-        self._rules = rules
+        self._appender = BatchAppender(store, rules, clock, self._relay.published_sequence)
+        self._command_topics = CommandTopics(reader, topics, rules.keys(), partitions)
         self._topics = topics
         self._partitions = partitions
         self._clock = clock
         self._random = random
         self._held: dict[int, HeldPartition] = {}
-        self._topic_apps: dict[str, str] = {}
         self._topics_read_at: float | None = None
         self._assigned: frozenset[TopicPartition] = frozenset()
         self._reassign = True
         self._in_doubt: dict[int, int] = {}
-        self._refused: frozenset[str] = frozenset()
         self._away: str | None = None
         self._skewed = False
         self._stopping = False
@@ -271,50 +258,28 @@ class LedgerConsumer:
 
     async def _refresh_topics(self) -> None:
         now = asyncio.get_running_loop().time()
-        if self._topics_read_at is not None and now - self._topics_read_at < TOPICS_REFRESH_S:
-            return
-        counts = await self._reader.partition_counts()
-        for topic in (self._topics.events, self._topics.replays):
-            if counts.get(topic) != self._partitions:
-                raise TopicsNotReadyError(
-                    f"{topic} has {counts.get(topic, 'no')} partitions instead of {self._partitions}; "
-                    "run `ledger topics sync`"
-                )
-        self._topics_read_at = now
-        right: dict[str, str] = {}
-        refused: set[str] = set()
-        for topic, count in counts.items():
-            app = self._topics.app_of(topic)
-            if app is None:
-                continue
-            if app not in self._rules:
-                refused.add(f"{topic}: no such app is registered")
-            elif count != self._partitions:
-                refused.add(f"{topic}: has {count} partitions instead of {self._partitions}")
-            else:
-                right[topic] = app
-        for text in sorted(refused - self._refused):
-            log.error("topic refused; the others go on", topic=text)
-        self._refused = frozenset(refused)
-        if right != self._topic_apps:
-            self._topic_apps = right
-            self._reassign = True
+        if self._topics_read_at is None or now - self._topics_read_at >= TOPICS_REFRESH_S:
+            if await self._command_topics.refresh():
+                self._reassign = True
+            self._topics_read_at = now
 
     async def _assign(self) -> None:
         if not self._reassign:
             return
         readable = {held.partition: held for held in self._readable()}
-        wanted = [TopicPartition(topic, partition) for topic in self._topic_apps for partition in readable]
-        unknown = [tp for tp in wanted if self._topic_apps[tp.topic] not in readable[tp.partition].begun]
+        wanted = [TopicPartition(topic, partition) for topic in self._command_topics.app_of for partition in readable]
+        unknown = [tp for tp in wanted if self._command_topics.app_of[tp.topic] not in readable[tp.partition].begun]
         bounds = await self._reader.bounds(unknown) if unknown else {}
         for topic_partition, bound in bounds.items():
             held = readable[topic_partition.partition]
             if held.halted_because is None:
-                because = begin_reading(held, self._topic_apps[topic_partition.topic], bound)
+                because = begin_reading(held, self._command_topics.app_of[topic_partition.topic], bound)
                 if because is not None:
                     self._halt(held, because)
         positions = {
-            topic_partition: readable[topic_partition.partition].next_offset(self._topic_apps[topic_partition.topic])
+            topic_partition: readable[topic_partition.partition].next_offset(
+                self._command_topics.app_of[topic_partition.topic]
+            )
             for topic_partition in wanted
             if readable[topic_partition.partition].halted_because is None
         }
@@ -338,7 +303,7 @@ class LedgerConsumer:
         records = []
         for record in polled:
             held = self._held[record.partition]
-            app = self._topic_apps[record.topic]
+            app = self._command_topics.app_of[record.topic]
             if held.halted_because is not None:
                 continue  # nothing of it is consumed: it is read again when an operator has acted
             if app in held.unverified:
@@ -357,7 +322,7 @@ class LedgerConsumer:
                 await self._calm([held])
             return
         record = records[0]
-        trying = f"{self._topic_apps[record.topic]}:{record.offset}"
+        trying = f"{self._command_topics.app_of[record.topic]}:{record.offset}"
         if held.trying != trying:  # once a claim: waiting for a server is no try
             if await self._store.note_trying(held.partition, held.epoch, trying) is None:
                 await self._fenced(frozenset({held.partition}))
@@ -387,109 +352,54 @@ class LedgerConsumer:
         try:
             by_partition: dict[int, list[DecodedRecord]] = {}
             for record in records:
-                app = self._topic_apps[record.topic]
+                app = self._command_topics.app_of[record.topic]
                 content = decode_command(app, record.key, record.value, record.partition, self._partitions)
                 by_partition.setdefault(record.partition, []).append(DecodedRecord(app, record, content))
             try:
-                await self._append(by_partition)
+                outcome = await self._appender.append(self._held, by_partition)
             except RecordMismatchError as error:
                 self._isolate(by_partition, error)
+                return
         finally:
             self._membership.batch_ended()
+        self._follow(outcome)
+        if outcome.lost:
+            await self._fenced(frozenset(outcome.lost))
 
-    async def _append(self, by_partition: dict[int, list[DecodedRecord]]) -> None:
-        facts = Facts()
-        lost: set[int] = set()
-        for _ in range(DECISIONS_OF_A_BATCH_MAX):
-            plans = await self._decide(by_partition, facts)
-            if not plans:
-                break
-            replays = await self._replays(plans)
-            batch = AppendBatch()
-            for plan in plans:
-                plan.add_to(batch, self._relay.published_sequence(plan.held.partition))
-            result = await self._store.append(batch)
-            if isinstance(result, Appended):
-                self._set_clock(result.clock)
-                self._committed(plans, batch, replays)
-                break
-            if isinstance(result, Fenced):
-                # Forget the lost partitions, and decide the rest again.
-                lost |= result.partitions
-                for partition in result.partitions:
-                    del by_partition[partition]
-                self._drop(sorted(result.partitions))
-            else:
-                await self._look_up_all(by_partition, facts)
-        else:
-            raise RecordMismatchError("a key of this batch is refused, but the record does not show it")
-        if lost:
-            await self._fenced(frozenset(lost))
+    def _follow(self, outcome: AppendOutcome) -> None:
+        """Memory and relay follow what is committed."""
+        if outcome.clock is not None:
+            self._set_clock(outcome.clock)
+        for plan in outcome.plans:
+            partition = plan.held.partition
+            own = {event.position: event for event in plan.events} if plan.replays else {}
+            replays = [own.get(position) or outcome.replays[position] for position in plan.replays]
+            plan.commit()
+            self._relay.noted(partition, outcome.published_sequences[partition])
+            self._relay.add(partition, plan.events, replays)
+        for partition, because in outcome.failed.items():
+            self._halt(self._held[partition], because)
 
     def _isolate(self, by_partition: Mapping[int, Sequence[DecodedRecord]], error: Exception) -> None:
         """The record refuses this batch for a reason that no waiting mends: find the one command that it refuses, by
         trying each alone, and halt that partition only."""
-        held = [self._held[partition] for partition in by_partition if partition in self._held]
+        held = [self._held[partition] for partition in by_partition]
         log.error("the record refuses a batch", partitions=[one.partition for one in held], error=str(error))
         alone = len(held) == 1 and len(by_partition[held[0].partition]) == 1
         for one in held:
             if alone:
-                self._halt(one, f"the record refuses this batch: {type(error).__name__}: {error}; run `ledger verify`")
+                self._halt(one, f"the record refuses {self._tried(by_partition)}: {error}; run `ledger verify`")
             else:
                 one.careful_records_left = CAREFUL_RECORDS_MAX
         self._reassign = True
 
-    async def _decide(self, by_partition: dict[int, list[DecodedRecord]], facts: Facts) -> list[PartitionPlan]:
-        for _ in range(DECISIONS_OF_A_BATCH_MAX):
-            missing = {
-                key
-                for partition, records in by_partition.items()
-                for key in accounts_to_load(self._held[partition], records, facts)
-            }
-            if missing:
-                facts.accounts.update(await self._store.load_accounts(missing))
-            plans = []
-            for partition, records in list(by_partition.items()):
-                try:
-                    plans.append(
-                        decide_partition(self._held[partition], records, self._rules, facts, self._clock.now())
-                    )
-                except Exception as error:  # a defect of the rules must not be skipped, nor stop other partitions
-                    log.exception("deciding failed", partition=partition)
-                    del by_partition[partition]
-                    self._halt(self._held[partition], f"deciding failed: {type(error).__name__}: {error}")
-            commands = {key for plan in plans for key in plan.unasked_commands}
-            nonces = {key for plan in plans for key in plan.unasked_nonces}
-            if not commands and not nonces:
-                return plans
-            # No unique key fires for a command that is wrongly decided as rejected: so the record is asked first.
-            facts.learn(commands, nonces, await self._store.look_up(commands, nonces))
-        raise RecordMismatchError("a batch does not settle after look-ups; run `ledger verify`")
-
-    async def _look_up_all(self, by_partition: Mapping[int, Sequence[DecodedRecord]], facts: Facts) -> None:
-        commands, nonces = set(), set()
-        for records in by_partition.values():
-            for decoded in records:
-                command = decoded.content
-                if isinstance(command, Command):
-                    commands.add(command_key(command.app, command.owner_id, command.command_id))
-                    nonces.add(nonce_key(command.app, command.owner_id, command.nonce))
-        facts.learn(commands, nonces, await self._store.look_up(commands, nonces))
-
-    async def _replays(self, plans: Sequence[PartitionPlan]) -> dict[Position, RecordedEvent]:
-        """The first events that are to be given again and that this batch does not make itself."""
-        older = {position for plan in plans for position in plan.replays if position.sequence <= plan.held.sequence}
-        return dict(await self._store.read_events_at(older)) if older else {}
-
-    def _committed(
-        self, plans: Sequence[PartitionPlan], batch: AppendBatch, replays: Mapping[Position, RecordedEvent]
-    ) -> None:
-        for plan, head in zip(plans, batch.heads, strict=True):
-            own = {event.position: event for event in plan.events} if plan.replays else {}
-            again = [own.get(position) or replays[position] for position in plan.replays]
-            plan.commit()
-            self._relay.noted(head.partition, head.published_sequence)
-            self._relay.add(head.partition, plan.events, again)
+    @staticmethod
+    def _tried(by_partition: Mapping[int, Sequence[DecodedRecord]]) -> str:
+        return ", ".join(
+            f"{one.record.topic}:{one.record.partition}:{one.record.offset}"
+            for records in by_partition.values()
+            for one in records
+        )
 
     # ---- losing, leaving, saying ----
 
