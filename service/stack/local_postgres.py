@@ -5,11 +5,11 @@ import secrets
 import shutil
 import signal
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 
 import asyncpg
 
+from ledger.sql_files import sql
 from service.stack.answering import postgres_answers, until_answering
 from service.stack.interface import Report, ServerStatus, StackError
 from service.stack.ports import LOOPBACK, holder, is_free
@@ -24,7 +24,7 @@ _FAST_STOP_WITHIN_S = 15.0
 _IMMEDIATE_STOP_WITHIN_S = 5.0
 _RESTARTS_MAX = 20
 _RESTART_PAUSE_S = 0.5
-_CREATE_DATABASE = files("service.stack").joinpath("sql", "create_database.sql").read_text()
+_CREATE_DATABASE = sql("service.stack", "create_database")
 
 _SETTINGS = (
     f"listen_addresses={LOOPBACK}",

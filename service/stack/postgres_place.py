@@ -162,6 +162,7 @@ def _copied_once(binaries: Path) -> Path:
 
 
 def write_secret(path: Path, secret: str) -> None:
+    """A new file that only its owner can read (mode 0600), in place of an old one."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secret)
