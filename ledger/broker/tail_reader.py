@@ -39,6 +39,13 @@ class TailReadError(Exception):
     """The topics cannot be read on from where they were: events may have passed unseen. The outcome is unknown."""
 
 
+class AwaitedOutcome(asyncio.Future[RecordedEvent]):
+    """The event of one command, when it comes; cancel it to stop waiting."""
+
+    replayed = False
+    """Whether the event came on `ledger.replays`: the command had been decided for an earlier copy."""
+
+
 class TailReader:
     """Reads both topics of all partitions from their ends on and hands every event to those who wait for it.
 
@@ -48,12 +55,13 @@ class TailReader:
 
     def __init__(self, reader: RecordReader, topics: Topics, partitions: int) -> None:
         self._reader = reader
+        self._replays = topics.replays
         self._topic_partitions = [
             TopicPartition(topic, partition)
             for topic in (topics.events, topics.replays)
             for partition in range(partitions)
         ]
-        self._waiting: dict[bytes, dict[_Wanted, list[asyncio.Future[RecordedEvent]]]] = {}
+        self._waiting: dict[bytes, dict[_Wanted, list[AwaitedOutcome]]] = {}
         """By the record's key, the owner id in UTF-8."""
         self._waiters = 0
         self._reading: asyncio.Task[None] | None = None
@@ -88,7 +96,7 @@ class TailReader:
         """How many outcomes are waited for."""
         return self._waiters
 
-    def register(self, app: str, owner_id: str, command_id: UUID) -> asyncio.Future[RecordedEvent]:
+    def register(self, app: str, owner_id: str, command_id: UUID) -> AwaitedOutcome:
         """The event of this command, when it comes. Register before publishing; cancel the future to stop waiting.
 
         The future raises TailReadError when reading cannot go on without a gap.
@@ -101,7 +109,7 @@ class TailReader:
             raise self._ended
         if self._waiters >= WAITERS_MAX:
             raise TooManyWaitersError(f"{WAITERS_MAX} outcomes are waited for already")
-        future: asyncio.Future[RecordedEvent] = asyncio.get_running_loop().create_future()
+        future = AwaitedOutcome(loop=asyncio.get_running_loop())
         key = owner_id.encode("utf-8", "surrogatepass")
         wanted = (app, command_id)
         self._waiting.setdefault(key, {}).setdefault(wanted, []).append(future)
@@ -162,6 +170,7 @@ class TailReader:
             # Copied: a done future is taken out of the list by its callback.
             for future in list(waiting[record.key].get((event.app, event.command_id), ())):
                 if not future.done():
+                    future.replayed = record.topic == self._replays
                     future.set_result(event)
 
     def _end(self, error: TailReadError) -> None:
