@@ -1,0 +1,471 @@
+"""The client of apps, on the in-memory broker with a ledger that answers by the real rules."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apps.example_app.operations import ExampleAppOperations
+from ledger.broker.protocol import BrokerUnavailableError, PublishError
+from ledger.messages.command_ids import new_command_id
+from ledger.operations import Registry
+from ledger.testing.broker import InMemoryBroker, Operation
+from producers import (
+    ClientClosed,
+    CommandRequest,
+    DuplicateNonce,
+    InsufficientCredits,
+    InvalidAmount,
+    InvalidCommand,
+    KafkaUnavailable,
+    LedgerClient,
+    LedgerError,
+    NotPublished,
+    Outcome,
+    OutcomeUnknown,
+    Published,
+    PublishInDoubt,
+    SyncLedgerClient,
+    TopicUnusable,
+    UnknownOperation,
+    outcome_wait,
+    reopening_publisher,
+    send_queue,
+)
+from tests.answering_ledger import PARTITIONS, TOPICS, AnsweringLedger, InMemoryConnection, answering_ledger
+
+REGISTRY = Registry([ExampleAppOperations])
+APP = "example-app"
+COMMANDS = TOPICS.commands(APP)
+
+
+class Faults:
+    """Raises at the operations that it is told to, as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.failing: dict[Operation, int] = {}
+        self.holding: dict[Operation, asyncio.Event] = {}
+        self.reached: dict[Operation, asyncio.Event] = {}
+
+    async def step(self, operation: Operation) -> None:
+        if operation in self.holding:
+            self.reached.setdefault(operation, asyncio.Event()).set()
+            await self.holding[operation].wait()
+        if self.failing.get(operation, 0):
+            self.failing[operation] -= 1
+            error = PublishError if operation in ("publish", "acknowledge") else BrokerUnavailableError
+            raise error(f"a fault at {operation}")
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.fixture
+async def fake(faults: Faults) -> AsyncIterator[AnsweringLedger]:
+    async with answering_ledger(REGISTRY, InMemoryBroker(faults.step)) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+async def client(fake: AnsweringLedger) -> AsyncIterator[LedgerClient]:
+    async with LedgerClient(APP, connection=InMemoryConnection(fake.broker)) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcome_wait, "RESEND_AFTER_FIRST_S", 0.01)
+    monkeypatch.setattr(reopening_publisher, "REOPEN_PAUSE_FIRST_S", 0.001)
+    monkeypatch.setattr(reopening_publisher, "REOPEN_PAUSE_MAX_S", 0.005)
+
+
+def commands_in(broker: InMemoryBroker, partition: int) -> list[bytes | None]:
+    return [record.value for record in broker.records(COMMANDS, partition)]
+
+
+def all_commands(broker: InMemoryBroker) -> list[bytes | None]:
+    return [value for partition in range(PARTITIONS) for value in commands_in(broker, partition)]
+
+
+# publish
+
+
+async def test_publish_tells_where_the_command_lies(client: LedgerClient, fake: AnsweringLedger) -> None:
+    published = await client.publish("CREDIT_ADD", "alice", "n1", 5, metadata={"order": [1, "ü"]})
+    assert published.topic == COMMANDS
+    assert isinstance(published.command_id, UUID)
+    assert published.command_id.version == 7
+    record = fake.broker.records(COMMANDS, published.partition)[published.offset]
+    assert record.key == b"alice"
+    await client.submit("CREDIT_ADD", "alice", "n2")
+    assert not fake.unreadable
+    first = fake.commands[0]
+    assert (first.command_id, first.amount, first.metadata) == (published.command_id, 5, '{"order":[1,"ü"]}')
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("owner_id", ""),
+        ("owner_id", "x" * 129),
+        ("owner_id", "a\0b"),
+        ("owner_id", "\ud800"),
+        ("nonce", ""),
+        ("nonce", "x" * 129),
+        ("operation", ""),
+        ("amount", 2**63),
+        ("amount", "5"),
+        ("amount", 5.0),
+        ("amount", True),
+        ("credit_type", ""),
+        ("metadata", {"x": "y" * 4096}),
+        ("metadata", {"x": float("nan")}),
+        ("metadata", {"x": object()}),
+    ],
+)
+async def test_what_the_ledger_could_not_read_is_refused_before_it_is_sent(
+    client: LedgerClient, fake: AnsweringLedger, field: str, value: object
+) -> None:
+    arguments: dict[str, object] = {"operation": "CREDIT_ADD", "owner_id": "alice", "nonce": "n1", field: value}
+    with pytest.raises(InvalidCommand, match=field):
+        await client.publish(**arguments)  # type: ignore[arg-type]
+    assert all_commands(fake.broker) == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(owners=st.lists(st.sampled_from("abcdef"), min_size=1, max_size=60), buffered_max=st.integers(1, 8))
+def test_calls_made_one_after_another_get_rising_offsets(owners: list[str], buffered_max: int) -> None:
+    """Invariant 4, without awaiting in between, and with callers who wait for room in a tiny buffer."""
+
+    async def run() -> list[Published]:
+        async with (
+            answering_ledger(REGISTRY) as fake,
+            LedgerClient(APP, connection=InMemoryConnection(fake.broker)) as client,
+        ):
+            calls = [
+                asyncio.create_task(client.publish("CREDIT_ADD", owner, str(number)))
+                for number, owner in enumerate(owners)
+            ]
+            return await asyncio.gather(*calls)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(send_queue, "BUFFERED_RECORDS_MAX", buffered_max)
+        published = asyncio.run(run())
+    for partition in range(PARTITIONS):
+        offsets = [place.offset for place in published if place.partition == partition]
+        assert offsets == list(range(len(offsets)))
+
+
+async def test_a_batch_and_a_call_after_it_keep_their_order(
+    client: LedgerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(send_queue, "BUFFERED_RECORDS_MAX", 2)
+    batch = asyncio.create_task(client.publish_many(CommandRequest("CREDIT_ADD", "a", str(n)) for n in range(20)))
+    await asyncio.sleep(0)
+    single = asyncio.create_task(client.publish("CREDIT_ADD", "a", "last"))
+    places = await batch
+    assert [place.offset for place in places if isinstance(place, Published)] == list(range(20))
+    assert (await single).offset == 20
+
+
+async def test_publish_many_answers_each_in_order(client: LedgerClient) -> None:
+    requests = [CommandRequest("CREDIT_ADD", owner, "n") for owner in ("a", "", "b", "x" * 200, "c")]
+    results = await client.publish_many(requests)
+    assert [type(result) for result in results] == [Published, InvalidCommand, Published, InvalidCommand, Published]
+
+
+async def test_waiting_commands_travel_in_batches(client: LedgerClient, fake: AnsweringLedger, faults: Faults) -> None:
+    batches = 0
+
+    async def count(operation: Operation) -> None:
+        nonlocal batches
+        batches += operation == "publish"
+
+    fake.broker._step = count
+    await asyncio.gather(*(client.publish("CREDIT_ADD", "alice", str(n)) for n in range(200)))
+    assert batches <= 2
+
+
+# Kafka away
+
+
+async def test_a_command_that_kafka_never_took_was_not_published(fake: AnsweringLedger, faults: Faults) -> None:
+    faults.failing["start"] = 1_000_000
+    async with LedgerClient(APP, connection=InMemoryConnection(fake.broker), publish_wait_s=0.3) as client:
+        command_id = new_command_id()
+        with pytest.raises(NotPublished, match="a fault at start") as caught:
+            await client.publish("CREDIT_ADD", "a", "n", command_id=command_id)
+        assert caught.value.command_id == command_id
+        assert client.trouble is not None
+        faults.failing.clear()
+        await client.publish("CREDIT_ADD", "a", "n2")
+        assert client.trouble is None
+    assert len(all_commands(fake.broker)) == 1
+
+
+async def test_callers_wait_for_room_and_are_told_when_there_is_none(
+    fake: AnsweringLedger, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(send_queue, "BUFFERED_RECORDS_MAX", 5)
+    faults.failing["start"] = 1_000_000
+    async with LedgerClient(APP, connection=InMemoryConnection(fake.broker), publish_wait_s=0.3) as client:
+        results = await client.publish_many(CommandRequest("CREDIT_ADD", "a", str(n)) for n in range(6))
+        assert all(isinstance(result, NotPublished) for result in results)
+        faults.failing.clear()
+        # The room of those who gave up is free again.
+        results = await client.publish_many(CommandRequest("CREDIT_ADD", "a", str(n)) for n in range(6))
+        assert [result.offset for result in results if isinstance(result, Published)] == list(range(6))
+
+
+async def test_an_unacknowledged_command_is_in_doubt_and_a_retry_with_its_id_is_safe(
+    client: LedgerClient, fake: AnsweringLedger, faults: Faults
+) -> None:
+    faults.failing["acknowledge"] = 1
+    with pytest.raises(PublishInDoubt) as caught:
+        await client.publish("CREDIT_ADD", "a", "n", 7)
+    outcome = await client.submit("CREDIT_ADD", "a", "n", 7, command_id=caught.value.command_id)
+    assert outcome.balance == 7
+    assert len(fake.events) == 1
+    assert len(fake.commands) == 2
+
+
+async def test_a_command_that_was_handed_over_and_hangs_is_in_doubt(fake: AnsweringLedger, faults: Faults) -> None:
+    async with LedgerClient(APP, connection=InMemoryConnection(fake.broker), publish_wait_s=0.05) as client:
+        faults.holding["publish"] = asyncio.Event()
+        with pytest.raises(PublishInDoubt, match="in time"):
+            await client.publish("CREDIT_ADD", "a", "n")
+        faults.holding.pop("publish").set()
+
+
+async def test_commands_behind_a_failed_batch_are_published_by_the_next_producer(
+    client: LedgerClient, fake: AnsweringLedger, faults: Faults
+) -> None:
+    faults.holding["publish"] = hold = asyncio.Event()
+    faults.reached["publish"] = asyncio.Event()
+    first = asyncio.create_task(client.publish("CREDIT_ADD", "a", "1"))
+    await faults.reached["publish"].wait()
+    others = [asyncio.create_task(client.publish("CREDIT_ADD", "a", str(n))) for n in range(2, 5)]
+    await asyncio.sleep(0)
+    faults.failing["publish"] = 1
+    del faults.holding["publish"]
+    hold.set()
+    with pytest.raises(PublishInDoubt):
+        await first
+    assert [(await other).offset for other in others] == [0, 1, 2]
+
+
+async def test_a_cancelled_call_that_was_not_handed_over_is_never_sent(fake: AnsweringLedger, faults: Faults) -> None:
+    faults.failing["start"] = 1_000_000
+    async with LedgerClient(APP, connection=InMemoryConnection(fake.broker)) as client:
+        call = asyncio.create_task(client.publish("CREDIT_ADD", "a", "gone"))
+        await asyncio.sleep(0.01)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        faults.failing.clear()
+        await client.publish("CREDIT_ADD", "a", "kept")
+    assert len(all_commands(fake.broker)) == 1
+
+
+async def test_leaving_the_client_sends_what_is_on_its_way(fake: AnsweringLedger) -> None:
+    async with LedgerClient(APP, connection=InMemoryConnection(fake.broker)) as client:
+        calls = [asyncio.create_task(client.publish("CREDIT_ADD", "a", str(n))) for n in range(50)]
+        await asyncio.sleep(0)
+    assert [(await call).offset for call in calls] == list(range(50))
+
+
+async def test_leaving_the_client_while_kafka_is_away_ends(
+    fake: AnsweringLedger, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producers.client.CLOSE_WAIT_S", 0.05)
+    faults.failing["start"] = 1_000_000
+    async with LedgerClient(APP, connection=InMemoryConnection(fake.broker)) as client:
+        call = asyncio.create_task(client.publish("CREDIT_ADD", "a", "n"))
+        await asyncio.sleep(0)
+    with pytest.raises(NotPublished, match="closed"):
+        await call
+
+
+async def test_kafka_away_at_the_start_is_a_clear_error() -> None:
+    broker = InMemoryBroker()
+    broker.available = False
+    with pytest.raises(KafkaUnavailable, match="away"):
+        async with LedgerClient(APP, connection=InMemoryConnection(broker)):
+            pass
+
+
+async def test_an_app_without_a_topic_is_told_what_to_do() -> None:
+    with pytest.raises(TopicUnusable, match="ledger topics sync"):
+        async with LedgerClient("nobody", connection=InMemoryConnection(InMemoryBroker())):
+            pass
+
+
+async def test_a_client_that_is_not_open_sends_nothing(fake: AnsweringLedger) -> None:
+    client = LedgerClient(APP, connection=InMemoryConnection(fake.broker))
+    with pytest.raises(ClientClosed, match="async with"):
+        await client.publish("CREDIT_ADD", "a", "n")
+    async with client:
+        await client.publish("CREDIT_ADD", "a", "n")
+    with pytest.raises(ClientClosed):
+        await client.submit("CREDIT_ADD", "a", "n2")
+    assert len(all_commands(fake.broker)) == 1
+
+
+# submit
+
+
+async def test_submit_gives_the_entry_and_the_balance(client: LedgerClient) -> None:
+    first = await client.submit("CREDIT_ADD", "alice", "top-up", 100)
+    second = await client.submit("CREDIT_SPEND", "alice", "order", -30)
+    assert (first.balance, second.balance) == (100, 70)
+    assert second.event.amount == -30
+    assert second.position.partition == first.position.partition
+    assert second.position.sequence > first.position.sequence
+
+
+async def test_each_refusal_is_an_exception_of_its_own(client: LedgerClient) -> None:
+    accepted = await client.submit("CREDIT_ADD", "alice", "top-up", 3)
+    with pytest.raises(InsufficientCredits) as poor:
+        await client.submit("CREDIT_SPEND", "alice", "order", -250)
+    assert (poor.value.available, poor.value.needed) == (3, 250)
+    with pytest.raises(DuplicateNonce) as twice:
+        await client.submit("CREDIT_ADD", "alice", "top-up", 3)
+    assert twice.value.original == accepted.position
+    with pytest.raises(UnknownOperation):
+        await client.submit("CREDIT_SPNED", "alice", "x")
+    with pytest.raises(InvalidAmount, match="must be negative, got 5"):
+        await client.submit("CREDIT_SPEND", "alice", "x", 5)
+    with pytest.raises(LedgerError):
+        await client.submit("CREDIT_SPEND", "alice", "x", -1, credit_type="gold")
+
+
+async def test_the_same_command_id_is_answered_by_the_first_decision(
+    client: LedgerClient, fake: AnsweringLedger
+) -> None:
+    command_id = new_command_id()
+    first = await client.submit("CREDIT_ADD", "alice", "n", 5, command_id=command_id)
+    again = await client.submit("CREDIT_ADD", "alice", "n", 5, command_id=command_id)
+    assert again.event == first.event
+    assert not first.replayed
+    assert again.replayed
+    assert len(fake.events) == 1
+
+
+async def test_two_at_once_with_one_command_id_get_the_same_answer(client: LedgerClient, fake: AnsweringLedger) -> None:
+    command_id = new_command_id()
+    calls = [client.submit("CREDIT_ADD", "alice", "n", 5, command_id=command_id) for _ in range(2)]
+    first, second = await asyncio.gather(*calls)
+    assert first.event == second.event
+    assert len(fake.events) == 1
+
+
+async def test_a_lost_answer_is_asked_for_again_with_the_same_bytes(
+    client: LedgerClient, fake: AnsweringLedger
+) -> None:
+    fake.lost_answers = 2
+    outcome = await client.submit("CREDIT_ADD", "alice", "n", 5)
+    assert outcome.balance == 5
+    sent = all_commands(fake.broker)
+    assert len(sent) == 3
+    assert len(set(sent)) == 1
+
+
+async def test_no_answer_in_time_is_an_unknown_outcome_with_the_command_id(
+    client: LedgerClient, fake: AnsweringLedger
+) -> None:
+    fake.answering.clear()
+    with pytest.raises(OutcomeUnknown) as caught:
+        await client.submit("CREDIT_ADD", "alice", "n", 5, wait_s=0.1)
+    assert not isinstance(caught.value, PublishInDoubt)
+    assert caught.value.published is not None
+    assert caught.value.published.offset == 0
+    fake.answering.set()
+    outcome = await client.submit("CREDIT_ADD", "alice", "n", 5, command_id=caught.value.command_id)
+    assert outcome.balance == 5
+    assert len(fake.events) == 1
+
+
+async def test_submit_goes_on_after_a_publication_in_doubt(
+    client: LedgerClient, fake: AnsweringLedger, faults: Faults
+) -> None:
+    faults.failing["publish"] = 2
+    outcome = await client.submit("CREDIT_ADD", "alice", "n", 5)
+    assert outcome.balance == 5
+    assert len(fake.events) == 1
+
+
+async def test_submit_that_is_never_acknowledged_is_in_doubt(client: LedgerClient, faults: Faults) -> None:
+    faults.failing["publish"] = 1_000_000
+    with pytest.raises(PublishInDoubt):
+        await client.submit("CREDIT_ADD", "alice", "n", 5, wait_s=0.1)
+
+
+async def test_submit_without_kafka_was_not_published(fake: AnsweringLedger, client: LedgerClient) -> None:
+    fake.broker.available = False
+    with pytest.raises(KafkaUnavailable):
+        await client.submit("CREDIT_ADD", "alice", "n", 5, wait_s=0.1)
+    fake.broker.available = True
+
+
+async def test_submit_many_answers_each_in_order(client: LedgerClient) -> None:
+    results = await client.submit_many(
+        [
+            CommandRequest("CREDIT_ADD", "alice", "1", 10),
+            CommandRequest("CREDIT_SPEND", "alice", "2", -11),
+            CommandRequest("CREDIT_SPEND", "", "3", -1),
+            CommandRequest("CREDIT_SPEND", "alice", "4", -10),
+            CommandRequest("CREDIT_ADD", "bob", "1", 1),
+        ]
+    )
+    assert [type(result) for result in results] == [Outcome, InsufficientCredits, InvalidCommand, Outcome, Outcome]
+    assert [result.balance for result in results if isinstance(result, Outcome)] == [10, 0, 1]
+
+
+async def test_more_than_one_slice_is_answered(client: LedgerClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producers.client.ADMITTED_AT_ONCE_MAX", 7)
+    monkeypatch.setattr("producers.client.SLICES_AWAITED_MAX", 2)
+    results = await client.submit_many(CommandRequest("CREDIT_ADD", f"u{n % 5}", str(n), 1) for n in range(100))
+    assert sorted(result.balance for result in results if isinstance(result, Outcome)) == sorted(
+        balance for balance in range(1, 21) for _ in range(5)
+    )
+
+
+async def test_leaving_the_client_ends_those_who_wait_for_outcomes(fake: AnsweringLedger) -> None:
+    fake.answering.clear()
+    async with LedgerClient(APP, connection=InMemoryConnection(fake.broker)) as client:
+        await client.follow_outcomes()
+        call = asyncio.create_task(client.submit("CREDIT_ADD", "a", "n"))
+        await asyncio.wait_for(fake.broker.arrival(), 5)
+    with pytest.raises(OutcomeUnknown) as caught:
+        await call
+    assert caught.value.published is not None
+
+
+# the sync facade
+
+
+def test_scripts_need_no_asyncio() -> None:
+    """The facade runs its own loop; the fake ledger runs on that loop too, because the twin belongs to one loop."""
+
+    class SelfServing(InMemoryConnection):
+        """Brings its ledger up on whatever loop opens it."""
+
+        async def partition_counts(self):  # type: ignore[no-untyped-def]
+            self.running = answering_ledger(REGISTRY, self.broker)
+            await self.running.__aenter__()
+            return await super().partition_counts()
+
+    with SyncLedgerClient(APP, connection=SelfServing(InMemoryBroker())) as ledger:
+        assert ledger.publish("CREDIT_ADD", "alice", "1", 5).offset == 0
+        assert ledger.submit("CREDIT_ADD", "alice", "2", 5).balance == 10
+        [place] = ledger.publish_many([CommandRequest("CREDIT_ADD", "alice", "3", 5)])
+        assert isinstance(place, Published)
+        [refused] = ledger.submit_many([CommandRequest("CREDIT_SPEND", "alice", "4", -50)])
+        assert isinstance(refused, InsufficientCredits)
+    with pytest.raises(ClientClosed):
+        ledger.publish("CREDIT_ADD", "alice", "5")
