@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from service.stack import Addresses
-from tests.servers import fresh_database, running_servers
+from tests.servers import fresh_database, ledger_template, running_servers
 
 
 @pytest.fixture(scope="session")
@@ -31,4 +31,18 @@ def postgres_server_url(servers: Addresses) -> str:
 async def empty_database_url(postgres_server_url: str) -> AsyncIterator[str]:
     """URL of a database of this test alone, empty at first, dropped afterwards."""
     async with fresh_database(postgres_server_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def ledger_template_name(postgres_server_url: str) -> Iterator[str]:
+    """A database with a new ledger, made once: migrating for every test would take longer than most tests."""
+    with ledger_template(postgres_server_url) as name:
+        yield name
+
+
+@pytest.fixture
+async def ledger_database_url(postgres_server_url: str, ledger_template_name: str) -> AsyncIterator[str]:
+    """URL of a migrated and initialised ledger (TEST_PARTITIONS partitions) of this test alone, dropped afterwards."""
+    async with fresh_database(postgres_server_url, template=ledger_template_name) as url:
         yield url

@@ -12,8 +12,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from ledger.event_store.connections import connect
+from ledger.event_store.identity import initialise
+from ledger.event_store.migrate import upgrade
 from ledger.settings import Settings
 from service.stack import Addresses, resolve
+
+TEST_PARTITIONS = 12
+"""Partitions of the ledgers that tests set up: the default of Settings.partitions."""
 
 
 @contextmanager
@@ -64,9 +70,30 @@ async def fresh_database(server_url: str, template: str | None = None) -> AsyncI
         await _execute(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
+@contextmanager
+def ledger_template(server_url: str) -> Iterator[str]:
+    """Name of a database that holds a new ledger of TEST_PARTITIONS partitions, to be copied; dropped at the end."""
+    name = f"template_{uuid.uuid4().hex}"
+    asyncio.run(_execute(server_url, f'CREATE DATABASE "{name}"'))
+    try:
+        upgrade(with_database(server_url, name))
+        asyncio.run(_initialise(with_database(server_url, name)))
+        yield name
+    finally:
+        asyncio.run(_execute(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+
 def with_database(url: str, name: str) -> str:
     """The same server and role, another database."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+async def _initialise(database_url: str) -> None:
+    connection = await connect(database_url, role="ledger_owner", application="tests")
+    try:
+        await initialise(connection, TEST_PARTITIONS)
+    finally:
+        await connection.close()
 
 
 async def _execute(server_url: str, statement: str) -> None:
