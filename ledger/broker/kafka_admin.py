@@ -15,6 +15,8 @@ from ledger.broker.protocol import BrokerUnavailableError, TopicCreationError, T
 REQUEST_TIMEOUT_MS: Final = 15_000
 START_LIMIT_S: Final = 10.0
 CREATE_LIMIT_S: Final = 30.0
+VISIBLE_LIMIT_S: Final = 10.0
+VISIBLE_BACKOFF_S: Final = 0.02
 STOP_LIMIT_S: Final = 3.0
 
 
@@ -58,10 +60,10 @@ class KafkaTopicAdmin:
         return await partition_counts(client)
 
     async def create(self, specs: Sequence[TopicSpec]) -> None:
-        """Create these topics; one that exists by now is left as it is.
+        """Create these topics, and return when brokers tell of them; one that exists by now is left as it is.
 
         Raises:
-            BrokerUnavailableError: no broker answered; some may have been created.
+            BrokerUnavailableError: no broker answered in time; some may have been created.
             TopicCreationError: the cluster refuses one of them; the others were created.
         """
         admin = self._connected()
@@ -79,6 +81,16 @@ class KafkaTopicAdmin:
                 refused.append(f"{name}: {message or outcome.__name__}")
         if refused:
             raise TopicCreationError("; ".join(refused))
+        await self._until_visible({spec.name for spec in specs})
+
+    async def _until_visible(self, names: set[str]) -> None:
+        # The controller knows a topic a moment before the brokers that are asked for it.
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + VISIBLE_LIMIT_S
+        while absent := names - set(await self.partition_counts()):
+            if loop.time() >= deadline:
+                raise BrokerUnavailableError(f"created, but no broker tells of them: {sorted(absent)}")
+            await asyncio.sleep(VISIBLE_BACKOFF_S)
 
     def _connected(self) -> AIOKafkaAdminClient:
         if self._admin is None:

@@ -182,7 +182,7 @@ class TopicAdmin(Protocol):
         """All topics and their numbers of partitions. Raises BrokerUnavailableError."""
 
     async def create(self, specs: Sequence[TopicSpec]) -> None:
-        """Create these topics; one that exists by now is left as it is.
+        """Create these topics; one that exists by now is left as it is. All are in `partition_counts` afterwards.
 
         Raises BrokerUnavailableError, TopicCreationError.
         """
