@@ -6,7 +6,7 @@ Instantiated in `service` and in an app's `main.py`, nowhere else: everything be
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 StackChoice = Literal["auto", "external", "docker", "local"]
@@ -56,3 +56,11 @@ class Settings(BaseSettings):
     """How long a read waits for the read model to reach a position before it answers 503."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("apps", mode="before")
+    @classmethod
+    def _split_apps(cls, value: object) -> object:
+        # NoDecode keeps the environment's text as it is: names separated by commas, not JSON.
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
