@@ -1,0 +1,1 @@
+SELECT app, partition, next_offset FROM ledger.command_offset

@@ -1,0 +1,5 @@
+-- The whole record in order, through the primary keys of its parts.
+SELECT partition, sequence, account_version, amount, balance_after, issued_at, occurred_at, command_offset, command_id,
+    app, operation, owner_id, credit_type, nonce, reason, detail, metadata, metadata_digest, hash
+FROM ledger.event
+ORDER BY partition, sequence

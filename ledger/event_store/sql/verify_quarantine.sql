@@ -1,0 +1,1 @@
+SELECT app, partition, command_offset FROM ledger.quarantine
