@@ -1,0 +1,31 @@
+"""All commands of `ledger`.
+
+Exit codes: 0 it worked; 1 it worked and the answer is no (a rejection, a violation, nothing there); 2 the command line
+or a setting is wrong; 3 Kafka or Postgres is away, or an outcome did not come in time; 130 interrupted.
+"""
+
+import typer
+
+from service.cli import apps, local, processes, setup, topics
+
+app = typer.Typer(
+    name="ledger",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=(
+        "A shared credit ledger: apps publish commands to Kafka, the ledger records them in Postgres, and everybody "
+        "reads balances.\n\nExit codes: 0 it worked; 1 the answer is no; 2 the command line or a setting is wrong; "
+        "3 Kafka, Postgres or an outcome is not to be had now; 130 interrupted."
+    ),
+)
+for module in (local, setup, apps):
+    module.register(app)
+app.add_typer(topics.app, name="topics")
+app.add_typer(processes.app, name="run")
+
+
+def main() -> None:
+    """The entry point `ledger`."""
+    app(prog_name="ledger")

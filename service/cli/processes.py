@@ -1,0 +1,53 @@
+"""`ledger run consumer|projector|http`: one process in the foreground."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from service.cli.output import CliError, Output
+from service.cli.session import Session
+from service.processes.lifecycle import Serve, run_process
+
+app = typer.Typer(no_args_is_help=True, help="Run one of the ledger's processes in the foreground, until Ctrl-C.")
+
+UntilStdinEnds = Annotated[
+    bool, typer.Option("--until-stdin-ends", hidden=True, help="Stop as well when standard input ends.")
+]
+
+
+@app.command("consumer")
+def consumer(until_stdin_ends: UntilStdinEnds = False) -> None:
+    """Decide commands and record them. Run as many as you like: they share the partitions."""
+    from service.processes.consumer import serve_consumer  # noqa: PLC0415 - each process loads its own part only
+
+    _run("consumer", lambda session: lambda stop: serve_consumer(session.wiring, stop), until_stdin_ends)
+
+
+@app.command("http")
+def http(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; LEDGER_HTTP_HOST if not given.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; LEDGER_HTTP_PORT if not given.")] = None,
+    until_stdin_ends: UntilStdinEnds = False,
+) -> None:
+    """Serve HTTP: commands, queries, health, and the example app's own routes."""
+    from service.processes.http import serve_http  # noqa: PLC0415 - each process loads its own part only
+
+    def work(session: Session) -> Serve:
+        listen = (host or session.settings.http_host, session.settings.http_port if port is None else port)
+        return lambda stop: serve_http(session.wiring, *listen, stop)
+
+    _run("http", work, until_stdin_ends)
+
+
+def _run(name: str, work: Callable[[Session], Serve], ends_with_stdin: bool) -> None:
+    output = Output(as_json=False)
+    session = Session(output)
+    try:
+        serve = work(session)
+        _ = session.wiring  # wrong settings and declarations show before anything starts
+        code = run_process(name, serve, log_level=session.settings.log_level, ends_with_stdin=ends_with_stdin)
+    except CliError as error:
+        output.error(error)
+        code = int(error.code)
+    raise typer.Exit(code)

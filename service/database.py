@@ -1,0 +1,53 @@
+"""Making a database the record of a ledger, and waiting until it is one."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from ledger.event_store.connections import UNAVAILABLE_ERRORS, connect
+from ledger.event_store.identity import initialise, read_identity
+from ledger.event_store.protocol import Identity
+
+WAIT_STEP_S: Final = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+async def prepare_database(database_url: str, partitions: int) -> Identity:
+    """Migrate up and initialise; does nothing where both was done before.
+
+    Raises:
+        RecordMismatchError: the ledger has another number of partitions.
+        OSError, asyncpg.PostgresError: Postgres is away or refuses.
+    """
+    # Alembic takes most of a second to import, which every other command would pay for.
+    from ledger.event_store.migrate import upgrade  # noqa: PLC0415
+
+    await asyncio.to_thread(upgrade, database_url)
+    connection = await connect(database_url, role="ledger_owner", application="ledger migrate")
+    try:
+        return await initialise(connection, partitions)
+    finally:
+        connection.terminate()
+
+
+async def await_identity(database_url: str) -> Identity:
+    """Which ledger the database records; waits as long as Postgres is away, and says so.
+
+    Raises:
+        RecordMismatchError: no ledger has been set up there.
+    """
+    said: str | None = None
+    while True:
+        try:
+            connection = await connect(database_url, role=None, application="ledger start")
+            try:
+                return await read_identity(connection)
+            finally:
+                connection.terminate()
+        except UNAVAILABLE_ERRORS as error:
+            if said != str(error):
+                said = str(error)
+                log.warning("waiting: Postgres is away", error=said)
+        await asyncio.sleep(WAIT_STEP_S)

@@ -1,0 +1,24 @@
+"""The process that decides commands."""
+
+import asyncio
+
+from service.database import await_identity
+from service.processes.lifecycle import freeze_start_up
+from service.wiring import Wiring
+
+
+async def serve_consumer(wiring: Wiring, stop: asyncio.Event) -> None:
+    """Run a ledger consumer until it is told to stop; it finishes the batch in hand and leaves its group.
+
+    Raises:
+        RecordMismatchError: the database is no ledger's, or another ledger's.
+    """
+    identity = await await_identity(wiring.addresses.database_url)
+    consumer = wiring.consumer(identity.partitions)
+    freeze_start_up()
+    running = asyncio.ensure_future(consumer.run())
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    consumer.stop()
+    await running

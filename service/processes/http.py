@@ -1,0 +1,51 @@
+"""The process that serves HTTP: the example app's FastAPI, by import string."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Generator
+from typing import Final
+
+import uvicorn
+
+from service.processes.lifecycle import freeze_start_up
+from service.wiring import Wiring
+
+APP: Final = "apps.example_app.main:app"
+GRACE_S: Final = 8
+"""How long requests that are under way may take to finish once the service is to stop."""
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        # Signals are the lifecycle's: it tells every process to stop in the same way.
+        yield
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup(sockets)  # type: ignore[arg-type]
+        freeze_start_up()
+
+
+async def serve_http(wiring: Wiring, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve until told to stop; requests under way are finished first.
+
+    Raises:
+        RuntimeError: the service could not start; the log says why.
+    """
+    # The app reads its settings itself, because it can be served without us.
+    os.environ["LEDGER_KAFKA_BOOTSTRAP_SERVERS"] = wiring.addresses.kafka_bootstrap_servers
+    os.environ["LEDGER_DATABASE_URL"] = wiring.addresses.database_url
+    server = _Server(
+        uvicorn.Config(
+            APP, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, loop="none"
+        )
+    )
+    serving = asyncio.ensure_future(server.serve())
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    server.should_exit = True
+    await serving
+    if not stop.is_set():
+        raise RuntimeError(f"the HTTP service on {host}:{port} ended by itself")

@@ -1,0 +1,103 @@
+"""What every process has in common: its event loop, its logs, and an orderly end with a limit."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from service.logs import configure_logs
+
+STOP_LIMIT_S: Final = 20.0
+"""How long an orderly stop may take; after it the process ends at once. Nothing is lost then: what was not committed
+is read again, what was not published is published again."""
+
+log = structlog.get_logger(__name__)
+
+Serve = Callable[[asyncio.Event], Awaitable[None]]
+"""Runs a process's work until the event is set, then ends it in order."""
+
+
+def run_process(name: str, serve: Serve, *, log_level: str, ends_with_stdin: bool = False) -> int:
+    """Run one process until SIGTERM, SIGINT, or its work ends; the exit code.
+
+    Args:
+        name: as it appears in logs.
+        serve: the work.
+        log_level: lowest level that is logged.
+        ends_with_stdin: stop as well when standard input ends, which the kernel sees to when the process that started
+            this one is gone, however it went.
+    """
+    configure_logs(name, log_level)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_run(name, serve, ends_with_stdin))
+
+
+def freeze_start_up() -> None:
+    """Take everything that the start has made out of the garbage collector's sight: it lives until the end, and
+    looking through it again and again costs more than the work (FACTS: decoding 3.5 or 8 us)."""
+    gc.collect()
+    gc.freeze()
+
+
+async def _run(name: str, serve: Serve, ends_with_stdin: bool) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop_on_signal, stop, number)
+    if ends_with_stdin:
+        await _stop_when_stdin_ends(stop)
+    work = asyncio.ensure_future(serve(stop))
+    asked = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((work, asked), return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            log.info("stopping", limit_s=STOP_LIMIT_S)
+            await asyncio.wait((work,), timeout=STOP_LIMIT_S)
+        if not work.done():
+            log.error("the stop took too long, ending now", limit_s=STOP_LIMIT_S)
+            _end_now()
+        await work
+    except Exception:  # the last place where it can be written down; the caller sees the exit code
+        log.exception("the process has failed")
+        return 1
+    finally:
+        asked.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asked
+    log.info("stopped")
+    return 0
+
+
+def _stop_on_signal(stop: asyncio.Event, number: signal.Signals) -> None:
+    if stop.is_set():
+        log.warning("told to stop a second time, ending now", signal=number.name)
+        _end_now()
+    log.info("told to stop", signal=number.name)
+    stop.set()
+
+
+def _end_now() -> None:
+    sys.stderr.flush()
+    os._exit(1)
+
+
+async def _stop_when_stdin_ends(stop: asyncio.Event) -> None:
+    class _Watch(asyncio.Protocol):
+        def connection_lost(self, error: Exception | None) -> None:
+            stop.set()
+
+    await asyncio.get_running_loop().connect_read_pipe(_Watch, sys.stdin)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop  # noqa: PLC0415 - not installed on Windows
+
+    return uvloop.new_event_loop

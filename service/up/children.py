@@ -1,0 +1,129 @@
+"""The ledger's processes as children of `ledger up`: started, looked after, stopped."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from service.processes.lifecycle import STOP_LIMIT_S
+from service.stack import Report
+
+RESTART_PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Before the first, second, ... restart of a child that keeps dying; the last one again and again."""
+
+CALM_AFTER_S: Final = 60.0
+"""A child that has lived this long begins again at the shortest pause."""
+
+KILL_AFTER_S: Final = STOP_LIMIT_S + 5.0
+LOG_BYTES_MAX: Final = 10 * 1024 * 1024
+LAST_LINES: Final = 8
+
+
+class Child:
+    """One process, `ledger run NAME`, kept alive until it is stopped.
+
+    It runs in a session of its own, so that Ctrl-C in the terminal does not reach it: the order of the stop is ours.
+    Its standard input is a pipe from us: it stops by itself when we are gone, however we went.
+    """
+
+    def __init__(self, name: str, environment: Mapping[str, str], log_folder: Path, report: Report) -> None:
+        self.name = name
+        self.log_file = log_folder / f"{name}.log"
+        self._environment = environment
+        self._report = report
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def pid(self) -> int | None:
+        """The running process, or None."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def start(self) -> None:
+        """Start it, and from now on start it again when it dies. Raises OSError when it cannot be started."""
+        await self._spawn()
+        self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
+
+    async def stop(self) -> None:
+        """Tell it to stop, wait for its orderly end within a limit, then kill it. Never raises."""
+        self._stopping = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), KILL_AFTER_S)
+        except TimeoutError:
+            self._report(f"{self.name} did not stop within {KILL_AFTER_S:g} s and is killed; see {self.log_file}")
+            self.kill()
+            await process.wait()
+
+    def kill(self) -> None:
+        """End it at once; committed work stays committed."""
+        self._stopping = True
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    def last_lines(self) -> str:
+        """The end of its log, indented, for an error message."""
+        try:
+            lines = self.log_file.read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return "\n".join(f"    {line}" for line in lines[-LAST_LINES:])
+
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        deaths = 0
+        while True:
+            assert self._process is not None
+            started = loop.time()
+            code = await self._process.wait()
+            if self._stopping:
+                return
+            deaths = 0 if loop.time() - started > CALM_AFTER_S else deaths
+            pause_s = RESTART_PAUSES_S[min(deaths, len(RESTART_PAUSES_S) - 1)]
+            deaths += 1
+            self._report(
+                f"{self.name} ended unexpectedly ({_ended_by(code)}); starting it again in {pause_s:g} s. "
+                f"The end of {self.log_file}:\n{self.last_lines()}"
+            )
+            await asyncio.sleep(pause_s)
+            await self._spawn()
+
+    async def _spawn(self) -> None:
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        if self.log_file.exists() and self.log_file.stat().st_size > LOG_BYTES_MAX:
+            self.log_file.replace(self.log_file.with_suffix(".log.1"))
+        with self.log_file.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "service.cli",
+                "run",
+                self.name,
+                "--until-stdin-ends",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._environment},
+                start_new_session=True,
+            )
+
+
+def _ended_by(code: int) -> str:
+    if code < 0:
+        return f"by {signal.Signals(-code).name}"
+    return f"exit code {code}"

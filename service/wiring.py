@@ -1,0 +1,83 @@
+"""The one place where everything is wired: from settings and addresses to the parts of the ledger."""
+
+import os
+import socket
+from collections.abc import Collection
+from random import SystemRandom
+
+from consumers.ledger_consumer import LedgerConsumer
+from consumers.record_clock import RecordClock
+from ledger.broker.kafka_admin import KafkaTopicAdmin
+from ledger.broker.kafka_membership import KafkaMembership
+from ledger.broker.kafka_publisher import KafkaPublisher
+from ledger.broker.kafka_reader import KafkaRecordReader
+from ledger.broker.protocol import TopicSpec
+from ledger.broker.topics_sync import wanted_topics
+from ledger.event_store.postgres import PostgresEventStore
+from ledger.messages.topics import Topics
+from ledger.operations import Registry
+from ledger.settings import Settings
+from producers import LedgerClient
+from service.stack import Addresses
+
+
+class Wiring:
+    """Makes the parts of one ledger. Making does no I/O; each part says when it connects."""
+
+    def __init__(self, settings: Settings, addresses: Addresses, registry: Registry) -> None:
+        self.settings = settings
+        self.addresses = addresses
+        self.registry = registry
+        self.topics = Topics(settings.topic_prefix)
+
+    def admin(self) -> KafkaTopicAdmin:
+        """Creates and counts topics."""
+        return KafkaTopicAdmin(self.addresses.kafka_bootstrap_servers)
+
+    def reader(self) -> KafkaRecordReader:
+        """Reads records without a group."""
+        return KafkaRecordReader(self.addresses.kafka_bootstrap_servers)
+
+    def publisher(self) -> KafkaPublisher:
+        """Publishes records."""
+        return KafkaPublisher(self.addresses.kafka_bootstrap_servers)
+
+    def store(self, application: str) -> PostgresEventStore:
+        """The record."""
+        return PostgresEventStore(self.addresses.database_url, application)
+
+    def client(self, app: str) -> LedgerClient:
+        """An app's way to the ledger."""
+        return LedgerClient(app, self.addresses.kafka_bootstrap_servers, topic_prefix=self.settings.topic_prefix)
+
+    def consumer(self, partitions: int) -> LedgerConsumer:
+        """This process's part of the ledger."""
+        kafka = self.addresses.kafka_bootstrap_servers
+        return LedgerConsumer(
+            holder=holder_name(),
+            store=self.store("ledger consumer"),
+            reader=self.reader(),
+            tail_reader=self.reader(),
+            membership=KafkaMembership(kafka, self.topics.consumer_group, self.topics.events),
+            open_publisher=self.publisher,
+            rules=self.registry,
+            topics=self.topics,
+            partitions=partitions,
+            clock=RecordClock(),
+            random=SystemRandom(),
+        )
+
+    def wanted_topics(self, partitions: int, apps: Collection[str] | None = None) -> list[TopicSpec]:
+        """The topics of this ledger, of all registered apps unless some are named."""
+        return wanted_topics(
+            self.topics,
+            self.registry if apps is None else apps,
+            partitions,
+            self.settings.replication_factor,
+            self.settings.min_insync_replicas,
+        )
+
+
+def holder_name(pid: int | None = None) -> str:
+    """How a process of this machine (this one, if none is named) appears in `ledger status` as a holder."""
+    return f"{socket.gethostname()}:{os.getpid() if pid is None else pid}"
