@@ -8,7 +8,14 @@ from uuid import UUID
 
 import msgspec
 
-from ledger.broker.protocol import Publisher, Record, RecordReader, TopicPartition
+from ledger.broker.protocol import (
+    BrokerUnavailableError,
+    Publisher,
+    PublishError,
+    Record,
+    RecordReader,
+    TopicPartition,
+)
 from ledger.domain.account import EMPTY_ACCOUNT, Account
 from ledger.domain.command import Command
 from ledger.domain.decider import decide, evolve
@@ -18,7 +25,7 @@ from ledger.messages.command_codec import Unreadable, decode_command
 from ledger.messages.event_codec import encode_event
 from ledger.messages.topics import Topics
 from ledger.operations import Registry
-from ledger.testing.broker import InMemoryBroker
+from ledger.testing.broker import InMemoryBroker, Operation
 
 PARTITIONS = 3
 TOPICS = Topics()
@@ -124,6 +131,24 @@ class AnsweringLedger:
             reason=decided.reason,
             detail=decided.detail,
         )
+
+
+class Faults:
+    """Raises at the operations that it is told to, as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.failing: dict[Operation, int] = {}
+        self.holding: dict[Operation, asyncio.Event] = {}
+        self.reached: dict[Operation, asyncio.Event] = {}
+
+    async def step(self, operation: Operation) -> None:
+        if operation in self.holding:
+            self.reached.setdefault(operation, asyncio.Event()).set()
+            await self.holding[operation].wait()
+        if self.failing.get(operation, 0):
+            self.failing[operation] -= 1
+            error = PublishError if operation in ("publish", "acknowledge") else BrokerUnavailableError
+            raise error(f"a fault at {operation}")
 
 
 @asynccontextmanager

@@ -9,55 +9,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.example_app.operations import ExampleAppOperations
-from ledger.broker.protocol import BrokerUnavailableError, PublishError
 from ledger.messages.command_ids import new_command_id
 from ledger.operations import Registry
 from ledger.testing.broker import InMemoryBroker, Operation
 from producers import (
     ClientClosed,
     CommandRequest,
-    DuplicateNonce,
     InsufficientCredits,
-    InvalidAmount,
     InvalidCommand,
     KafkaUnavailable,
     LedgerClient,
-    LedgerError,
     NotPublished,
-    Outcome,
-    OutcomeUnknown,
     Published,
     PublishInDoubt,
     SyncLedgerClient,
     TopicUnusable,
-    UnknownOperation,
     outcome_wait,
     reopening_publisher,
     send_queue,
 )
-from tests.answering_ledger import PARTITIONS, TOPICS, AnsweringLedger, InMemoryConnection, answering_ledger
+from tests.answering_ledger import PARTITIONS, TOPICS, AnsweringLedger, Faults, InMemoryConnection, answering_ledger
 
 REGISTRY = Registry([ExampleAppOperations])
 APP = "example-app"
 COMMANDS = TOPICS.commands(APP)
-
-
-class Faults:
-    """Raises at the operations that it is told to, as often as it is told to."""
-
-    def __init__(self) -> None:
-        self.failing: dict[Operation, int] = {}
-        self.holding: dict[Operation, asyncio.Event] = {}
-        self.reached: dict[Operation, asyncio.Event] = {}
-
-    async def step(self, operation: Operation) -> None:
-        if operation in self.holding:
-            self.reached.setdefault(operation, asyncio.Event()).set()
-            await self.holding[operation].wait()
-        if self.failing.get(operation, 0):
-            self.failing[operation] -= 1
-            error = PublishError if operation in ("publish", "acknowledge") else BrokerUnavailableError
-            raise error(f"a fault at {operation}")
 
 
 @pytest.fixture
@@ -314,136 +289,6 @@ async def test_a_client_that_is_not_open_sends_nothing(fake: AnsweringLedger) ->
     with pytest.raises(ClientClosed):
         await client.submit("CREDIT_ADD", "a", "n2")
     assert len(all_commands(fake.broker)) == 1
-
-
-# submit
-
-
-async def test_submit_gives_the_entry_and_the_balance(client: LedgerClient) -> None:
-    first = await client.submit("CREDIT_ADD", "alice", "top-up", 100)
-    second = await client.submit("CREDIT_SPEND", "alice", "order", -30)
-    assert (first.balance, second.balance) == (100, 70)
-    assert second.event.amount == -30
-    assert second.position.partition == first.position.partition
-    assert second.position.sequence > first.position.sequence
-
-
-async def test_each_refusal_is_an_exception_of_its_own(client: LedgerClient) -> None:
-    accepted = await client.submit("CREDIT_ADD", "alice", "top-up", 3)
-    with pytest.raises(InsufficientCredits) as poor:
-        await client.submit("CREDIT_SPEND", "alice", "order", -250)
-    assert (poor.value.available, poor.value.needed) == (3, 250)
-    with pytest.raises(DuplicateNonce) as twice:
-        await client.submit("CREDIT_ADD", "alice", "top-up", 3)
-    assert twice.value.original == accepted.position
-    with pytest.raises(UnknownOperation):
-        await client.submit("CREDIT_SPNED", "alice", "x")
-    with pytest.raises(InvalidAmount, match="must be negative, got 5"):
-        await client.submit("CREDIT_SPEND", "alice", "x", 5)
-    with pytest.raises(LedgerError):
-        await client.submit("CREDIT_SPEND", "alice", "x", -1, credit_type="gold")
-
-
-async def test_the_same_command_id_is_answered_by_the_first_decision(
-    client: LedgerClient, fake: AnsweringLedger
-) -> None:
-    command_id = new_command_id()
-    first = await client.submit("CREDIT_ADD", "alice", "n", 5, command_id=command_id)
-    again = await client.submit("CREDIT_ADD", "alice", "n", 5, command_id=command_id)
-    assert again.event == first.event
-    assert not first.replayed
-    assert again.replayed
-    assert len(fake.events) == 1
-
-
-async def test_two_at_once_with_one_command_id_get_the_same_answer(client: LedgerClient, fake: AnsweringLedger) -> None:
-    command_id = new_command_id()
-    calls = [client.submit("CREDIT_ADD", "alice", "n", 5, command_id=command_id) for _ in range(2)]
-    first, second = await asyncio.gather(*calls)
-    assert first.event == second.event
-    assert len(fake.events) == 1
-
-
-async def test_a_lost_answer_is_asked_for_again_with_the_same_bytes(
-    client: LedgerClient, fake: AnsweringLedger
-) -> None:
-    fake.lost_answers = 2
-    outcome = await client.submit("CREDIT_ADD", "alice", "n", 5)
-    assert outcome.balance == 5
-    sent = all_commands(fake.broker)
-    assert len(sent) == 3
-    assert len(set(sent)) == 1
-
-
-async def test_no_answer_in_time_is_an_unknown_outcome_with_the_command_id(
-    client: LedgerClient, fake: AnsweringLedger
-) -> None:
-    fake.answering.clear()
-    with pytest.raises(OutcomeUnknown) as caught:
-        await client.submit("CREDIT_ADD", "alice", "n", 5, wait_s=0.1)
-    assert not isinstance(caught.value, PublishInDoubt)
-    assert caught.value.published is not None
-    assert caught.value.published.offset == 0
-    fake.answering.set()
-    outcome = await client.submit("CREDIT_ADD", "alice", "n", 5, command_id=caught.value.command_id)
-    assert outcome.balance == 5
-    assert len(fake.events) == 1
-
-
-async def test_submit_goes_on_after_a_publication_in_doubt(
-    client: LedgerClient, fake: AnsweringLedger, faults: Faults
-) -> None:
-    faults.failing["publish"] = 2
-    outcome = await client.submit("CREDIT_ADD", "alice", "n", 5)
-    assert outcome.balance == 5
-    assert len(fake.events) == 1
-
-
-async def test_submit_that_is_never_acknowledged_is_in_doubt(client: LedgerClient, faults: Faults) -> None:
-    faults.failing["publish"] = 1_000_000
-    with pytest.raises(PublishInDoubt):
-        await client.submit("CREDIT_ADD", "alice", "n", 5, wait_s=0.1)
-
-
-async def test_submit_without_kafka_was_not_published(fake: AnsweringLedger, client: LedgerClient) -> None:
-    fake.broker.available = False
-    with pytest.raises(KafkaUnavailable):
-        await client.submit("CREDIT_ADD", "alice", "n", 5, wait_s=0.1)
-    fake.broker.available = True
-
-
-async def test_submit_many_answers_each_in_order(client: LedgerClient) -> None:
-    results = await client.submit_many(
-        [
-            CommandRequest("CREDIT_ADD", "alice", "1", 10),
-            CommandRequest("CREDIT_SPEND", "alice", "2", -11),
-            CommandRequest("CREDIT_SPEND", "", "3", -1),
-            CommandRequest("CREDIT_SPEND", "alice", "4", -10),
-            CommandRequest("CREDIT_ADD", "bob", "1", 1),
-        ]
-    )
-    assert [type(result) for result in results] == [Outcome, InsufficientCredits, InvalidCommand, Outcome, Outcome]
-    assert [result.balance for result in results if isinstance(result, Outcome)] == [10, 0, 1]
-
-
-async def test_more_than_one_slice_is_answered(client: LedgerClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producers.client.ADMITTED_AT_ONCE_MAX", 7)
-    monkeypatch.setattr("producers.client.SLICES_AWAITED_MAX", 2)
-    results = await client.submit_many(CommandRequest("CREDIT_ADD", f"u{n % 5}", str(n), 1) for n in range(100))
-    assert sorted(result.balance for result in results if isinstance(result, Outcome)) == sorted(
-        balance for balance in range(1, 21) for _ in range(5)
-    )
-
-
-async def test_leaving_the_client_ends_those_who_wait_for_outcomes(fake: AnsweringLedger) -> None:
-    fake.answering.clear()
-    async with LedgerClient(APP, connection=InMemoryConnection(fake.broker)) as client:
-        await client.follow_outcomes()
-        call = asyncio.create_task(client.submit("CREDIT_ADD", "a", "n"))
-        await asyncio.wait_for(fake.broker.arrival(), 5)
-    with pytest.raises(OutcomeUnknown) as caught:
-        await call
-    assert caught.value.published is not None
 
 
 # the sync facade

@@ -1,0 +1,85 @@
+"""What the record says about one command: its event, its quarantine, or how far its topic is consumed."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+import asyncpg
+
+from ledger.domain.event import RecordedEvent
+from ledger.event_store.connections import UNAVAILABLE_ERRORS
+from ledger.event_store.keys import command_key
+from ledger.event_store.rows import recorded_event
+from ledger.sql_files import sql
+
+
+class RecordUnavailable(Exception):  # noqa: N818  (a word of the ledger's refusals, see producers.errors)
+    """Postgres did not answer."""
+
+
+class Place(NamedTuple):
+    """Where a command was published: its partition and offset in the app's command topic."""
+
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """The message at the place could not be read as a command. `status` is waiting, retried or discarded."""
+
+    reason: str
+    detail: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the record says. `next_offset`: the next offset of the place's partition that will be consumed; None when
+    nothing of it has been."""
+
+    event: RecordedEvent | None = None
+    quarantined: Quarantined | None = None
+    next_offset: int | None = None
+
+
+class CommandLookup(Protocol):
+    """Looks a command up in the record."""
+
+    async def find(self, app: str, owner_id: str, command_id: UUID, place: Place | None) -> Found:
+        """What is known of it. Raises RecordUnavailable."""
+
+
+class PostgresCommandLookup:
+    """`CommandLookup` on a pool of connections whose role may read the schema `ledger`."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def find(self, app: str, owner_id: str, command_id: UUID, place: Place | None) -> Found:
+        """See CommandLookup."""
+        key = command_key(app, owner_id, command_id)
+        partition, offset = place or (None, None)
+        try:
+            async with self._pool.acquire() as connection:
+                # One statement: between two, the command could be decided and seem to be nowhere.
+                row = await connection.fetchrow(
+                    sql("producers", "find_command"), key.command_id, key.scope, app, partition, offset
+                )
+                assert row is not None  # the statement joins to one row of its own
+                event = await self._event(connection, row)
+        except UNAVAILABLE_ERRORS as error:
+            raise RecordUnavailable(f"Postgres: {type(error).__name__}: {error}") from error
+        if row["quarantine_reason"] is None:
+            return Found(event, None, row["next_offset"])
+        quarantined = Quarantined(row["quarantine_reason"], row["quarantine_detail"], row["quarantine_status"])
+        return Found(event, quarantined, row["next_offset"])
+
+    async def _event(self, connection: Any, row: Any) -> RecordedEvent | None:
+        if row["partition"] is None:
+            return None
+        # Exactly one: a key and its event are recorded in one transaction.
+        [found] = await connection.fetch(
+            sql("ledger.event_store", "read_events_at"), [row["partition"]], [row["sequence"]]
+        )
+        return recorded_event(found, found["prev_hash"] or bytes(32))
