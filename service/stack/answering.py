@@ -1,8 +1,10 @@
 """Do the servers answer? Asked with the clients that the ledger itself uses, so that yes means usable."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -15,12 +17,24 @@ _ATTEMPT_S = 3.0
 _PAUSE_S = 0.05
 """Between two attempts while a server is starting."""
 
+_asking: ContextVar[bool] = ContextVar("asking", default=False)
+
+
+def _is_not_about_our_question(_record: logging.LogRecord) -> bool:
+    return not _asking.get()
+
+
+# A server that does not answer yet is what is being asked here: no error for a log. Other clients' lines stay.
+logging.getLogger("aiokafka").addFilter(_is_not_about_our_question)
+logging.getLogger("aiokafka.conn").addFilter(_is_not_about_our_question)
+
 Ask = Callable[[str], Awaitable[str | None]]
 """Asks the server at an address: None when it answers, otherwise what went wrong, in words."""
 
 
 async def kafka_answers(bootstrap_servers: str) -> str | None:
     """None when a broker is registered and answers; otherwise what went wrong, in words."""
+    before = _asking.set(True)
     try:
         async with asyncio.timeout(_ATTEMPT_S):
             await _connects(bootstrap_servers)
@@ -34,6 +48,8 @@ async def kafka_answers(bootstrap_servers: str) -> str | None:
         return f"no answer within {_ATTEMPT_S:g} s"
     except (OSError, KafkaError, ValueError) as error:
         return str(error) or type(error).__name__
+    finally:
+        _asking.reset(before)
 
 
 async def _connects(bootstrap_servers: str) -> None:

@@ -1,6 +1,9 @@
 """Kafka and Postgres in containers, for testing: testcontainers, whose reaper removes them even after a kill."""
 
 import asyncio
+import socket
+import time
+from contextlib import suppress
 from typing import Any, Literal
 
 from service.stack.answering import kafka_answers, postgres_answers, until_answering
@@ -12,6 +15,10 @@ POSTGRES_IMAGE = "postgres:18"
 _POSTGRES_PORT = 5432
 _KAFKA_PORT = 19092
 _ANSWERS_WITHIN_S = 60.0
+_REAPER_PORT = 8080
+_REAPER_AGREES = b"ACK"
+_REAPER_ANSWERS_WITHIN_S = 20.0
+_PAUSE_S = 0.1
 _POSTGRES_COMMAND = "postgres -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
 
 
@@ -76,6 +83,7 @@ class ContainerStack:
             raise StackError(
                 f"a container cannot be started: {error}. Set LEDGER_STACK=local to do without."
             ) from error
+        _register_with_reaper(kafka.get_docker_client(), host)
         database_url = f"postgresql://ledger:ledger@{host}:{postgres_port}/ledger"
         self._addresses = Addresses(f"{host}:{kafka_port}", database_url)
 
@@ -89,6 +97,36 @@ class ContainerStack:
                 output, messages = await asyncio.to_thread(container.get_logs)
                 log = (output + messages).decode(errors="replace")[-2000:]
                 raise StackError(f"the container of {container.image} does not answer: {reason}. Its log:\n{log}")
+
+
+# Open until this process ends, which is when the reaper removes what is left of it.
+_reaper: list[socket.socket] = []
+
+
+def _register_with_reaper(client: Any, host: str) -> None:
+    """Tells the reaper what to remove when this process is gone, however it went.
+
+    testcontainers registers too, but as soon as it can connect: behind docker's own proxy that is before the reaper
+    listens, and the registration is lost without an error. So this one waits for the reaper's answer.
+    """
+    from testcontainers.core.config import testcontainers_config  # noqa: PLC0415
+    from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID  # noqa: PLC0415
+
+    if testcontainers_config.ryuk_disabled or _reaper:
+        return
+    container = client.client.containers.get(f"testcontainers-ryuk-{SESSION_ID}")
+    port = int(client.port(container.id, _REAPER_PORT))
+    deadline = time.monotonic() + _REAPER_ANSWERS_WITHIN_S
+    while time.monotonic() < deadline:
+        with suppress(OSError):
+            connection = socket.create_connection((host, port), timeout=_REAPER_ANSWERS_WITHIN_S)
+            connection.sendall(f"label={LABEL_SESSION_ID}={SESSION_ID}\r\n".encode())
+            if connection.recv(len(_REAPER_AGREES)) == _REAPER_AGREES:
+                _reaper.append(connection)
+                return
+            connection.close()
+        time.sleep(_PAUSE_S)
+    raise StackError(f"testcontainers' reaper does not answer within {_REAPER_ANSWERS_WITHIN_S:g} s")
 
 
 def _reachable_host(client: Any) -> str:
