@@ -1,0 +1,1 @@
+GRANT USAGE ON SCHEMA projections TO ledger_projector, ledger_reader

@@ -1,0 +1,1 @@
+ALTER DEFAULT PRIVILEGES FOR ROLE ledger_owner IN SCHEMA projections GRANT SELECT ON TABLES TO ledger_reader

@@ -1,0 +1,1 @@
+REVOKE INSERT, DELETE ON projections.checkpoint FROM ledger_projector

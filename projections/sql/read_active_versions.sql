@@ -1,0 +1,1 @@
+SELECT name, active_version FROM projections.read_model

@@ -1,0 +1,8 @@
+"""The read model `statements`: what happened on each owner's accounts, entry by entry."""
+
+from typing import Final
+
+from projections.read_model import ReadModel
+from projections.statements.fold import write
+
+STATEMENTS: Final = ReadModel("statements", __name__, write)

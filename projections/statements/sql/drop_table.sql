@@ -1,0 +1,1 @@
+DROP TABLE IF EXISTS projections.statements_v{version}
