@@ -1,8 +1,8 @@
-"""What a read model is: a name, a fold, and its SQL; and what a version of it is."""
+"""What a read model is: a name, a fold, and the SQL of its tables, of which each version has its own."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cache
 
 import asyncpg
 
@@ -23,27 +23,25 @@ class ReadModelMismatchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReadModel:
-    """One read model. Its folder holds, in `sql/`, one statement a file, with `{version}` where the number goes:
-    `create_table.sql`, `drop_table.sql`, `fill.sql` ($1 partition, $2 and $3 the first and the last sequence: folds
-    these events of the record into the tables) and whatever its own code uses.
-    """
+    """One read model. The statements lie in `<package>/sql`, one a file, with `{version}` where the number goes."""
 
     name: str
     package: str
     write: Write
+    create: tuple[str, ...]
+    """Statements that make the tables of a version."""
+    fill: tuple[str, ...]
+    """Statements that fold events of the record into them: $1 partition, $2 and $3 the first and last sequence, which
+    continue what has been filled before."""
+    drop: tuple[str, ...]
+    """Statements that remove the tables, if they exist."""
 
     def sql(self, name: str, version: int) -> str:
         """A statement of the folder, for the tables of this version."""
         return versioned_sql(self.package, name, version)
 
 
-class ReadModelVersion(NamedTuple):
-    """One version of one read model."""
-
-    read_model: str
-    version: int
-
-
+@cache
 def versioned_sql(package: str, name: str, version: int) -> str:
     """The statement `<package>/sql/<name>.sql` for the tables of a version."""
     return sql(package, name).replace("{version}", str(int(version)))

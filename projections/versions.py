@@ -142,8 +142,8 @@ class _Build:
         partitions = (await read_identity(self._connection)).partitions
         async with self._connection.transaction():
             # A table without checkpoints cannot be found by number, so it could only be left by hand.
-            await self._connection.execute(self._model.sql("drop_table", version))
-            await self._connection.execute(self._model.sql("create_table", version))
+            for statement in (*self._model.drop, *self._model.create):
+                await self._connection.execute(self._model.sql(statement, version))
             await self._connection.execute(
                 sql(_PACKAGE, "insert_checkpoints"), self._model.name, version, partitions, GENESIS
             )
@@ -156,7 +156,8 @@ class _Build:
             await self._connection.execute(
                 sql(_PACKAGE, "delete_checkpoints"), self._model.name, version, timeout=FILL_TIMEOUT_S
             )
-            await self._connection.execute(self._model.sql("drop_table", version), timeout=FILL_TIMEOUT_S)
+            for statement in self._model.drop:
+                await self._connection.execute(self._model.sql(statement, version), timeout=FILL_TIMEOUT_S)
 
     async def _fill_to_head(self) -> int:
         """Fill in what the record holds now; how many events that was."""
@@ -173,13 +174,14 @@ class _Build:
 
     async def _fill(self, partition: int, last: int) -> None:
         async with self._connection.transaction():
-            await self._connection.execute(
-                self._model.sql("fill", self._version),
-                partition,
-                self._filled[partition] + 1,
-                last,
-                timeout=FILL_TIMEOUT_S,
-            )
+            for statement in self._model.fill:
+                await self._connection.execute(
+                    self._model.sql(statement, self._version),
+                    partition,
+                    self._filled[partition] + 1,
+                    last,
+                    timeout=FILL_TIMEOUT_S,
+                )
             status = await self._connection.execute(
                 sql(_PACKAGE, "fill_checkpoint"), self._model.name, self._version, partition, last
             )

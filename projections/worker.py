@@ -7,12 +7,13 @@ away and the committed checkpoints are claimed again: no state is repaired in pl
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from random import Random
 from typing import Final
 
+from consumers.back_off import BackOff
 from ledger.broker.protocol import (
     BrokerUnavailableError,
     Membership,
@@ -33,9 +34,6 @@ ASSIGNMENT_WAIT_S: Final = 0.5
 VERSIONS_CHECK_INTERVAL_S: Final = 2.0
 """How often a worker looks whether a rebuild has put another version in the place of one that it does not write to."""
 
-BACK_OFF_FIRST_S: Final = 0.1
-BACK_OFF_MAX_S: Final = 5.0
-BACK_OFF_DOUBLINGS_MAX: Final = 6
 REJOIN_WAIT_MAX_S: Final = 1.0
 """A member that was fenced waits up to this long, at random, before it joins again: two must not chase each other."""
 
@@ -67,6 +65,7 @@ class ProjectionWorker:
         store: ProjectionStore,
         read_models: Collection[str],
         holder: str,
+        random: Random,
     ) -> None:
         """Nothing is connected yet.
 
@@ -77,6 +76,7 @@ class ProjectionWorker:
             store: checkpoints and rows.
             read_models: names of the read models to feed; all are installed.
             holder: names this process for people.
+            random: for jitter.
         """
         self._topic = events_topic
         self._membership = membership
@@ -93,7 +93,8 @@ class ProjectionWorker:
         self._versions_checked = 0.0
         self._must_assign = False
         self._away: str | None = None
-        self._failures = 0
+        self._back_off = BackOff(random)
+        self._random = random
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -247,7 +248,7 @@ class ProjectionWorker:
         self._lost = False
         self._forget()
         self._epochs.clear()
-        await self._wait(random.uniform(0, REJOIN_WAIT_MAX_S))  # noqa: S311  (no secret)
+        await self._wait(self._random.uniform(0, REJOIN_WAIT_MAX_S))
         if not self._stopping.is_set():
             await self._membership.rejoin()
 
@@ -285,21 +286,17 @@ class ProjectionWorker:
             except _AWAY as error:
                 if isinstance(error, StoreUnavailableError):
                     self._forget()
-                await self._back_off(error)
+                delay = self._back_off.next_s()
+                self._away = str(error)
+                _log.warning("trying again in %.1f s: %s", delay, error)
+                self._membership.turned()
+                await self._wait(delay)
             else:
                 if self._away is not None:
-                    _log.warning("going on after %s failures", self._failures)
-                self._away, self._failures = None, 0
+                    _log.warning("going on: Kafka and Postgres answer again")
+                    self._away = None
+                    self._back_off.reset()
                 return
-
-    async def _back_off(self, error: Exception) -> None:
-        self._away = str(error)
-        delay = min(BACK_OFF_MAX_S, BACK_OFF_FIRST_S * 2 ** min(self._failures, BACK_OFF_DOUBLINGS_MAX))
-        delay *= random.uniform(0.5, 1)  # noqa: S311  (no secret)
-        self._failures += 1
-        _log.warning("trying again in %.1f s: %s", delay, error)
-        self._membership.turned()
-        await self._wait(delay)
 
     async def _wait(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

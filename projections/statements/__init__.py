@@ -5,4 +5,6 @@ from typing import Final
 from projections.read_model import ReadModel
 from projections.statements.fold import write
 
-STATEMENTS: Final = ReadModel("statements", __name__, write)
+STATEMENTS: Final = ReadModel(
+    "statements", __name__, write, create=("create_table",), fill=("fill",), drop=("drop_table",)
+)
