@@ -59,5 +59,3 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, f"not within {WAIT_S} s: {what}"
         await asyncio.sleep(0.02)
-
-
