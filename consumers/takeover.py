@@ -12,7 +12,7 @@ from ledger.event_store.protocol import EventStore
 from ledger.messages.event_codec import UnreadableEventError, decode_event
 from ledger.messages.topics import Topics
 
-TAIL_READ_LIMIT_S: Final = 10.0
+TAIL_READ_LIMIT_S: Final = 4.0
 """How long the last published events are read for before the claim is tried again."""
 
 TAIL_RECORDS_MAX: Final = 500

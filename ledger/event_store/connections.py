@@ -12,6 +12,7 @@ UNAVAILABLE_ERRORS: Final = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg says when a connection breaks in the middle of a COPY
     asyncpg.OperatorInterventionError,  # shut down, crashed, not yet accepting, terminated by an administrator
     asyncpg.InsufficientResourcesError,  # a full disk, too many connections
     asyncpg.DeadlockDetectedError,
