@@ -175,16 +175,14 @@ async def test_a_record_that_kills_every_holder_halts_its_partition_only(
 
     poison = command("poison", "CREDIT_ADD", 1)
     other = next(owner for owner in OWNERS if ledger.partition(owner) != ledger.partition("poison"))
-    from consumers import appending
-
-    decide = appending.decide_partition
+    from consumers.batch import decide_partition as decide
 
     def deadly(held, records, *rest):  # type: ignore[no-untyped-def]
         if any(getattr(one.content, "command_id", None) == poison.command_id for one in records):
             raise KilledError
         return decide(held, records, *rest)
 
-    monkeypatch.setattr(appending, "decide_partition", deadly)
+    monkeypatch.setattr("consumers.appending.decide_partition", deadly)
     await ledger.send(command("poison", "CREDIT_ADD", 1), poison, command("poison", "CREDIT_ADD", 1))
     for attempt in range(10):
         consumer = ledger.consumer(f"attempt {attempt}")

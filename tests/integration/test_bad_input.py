@@ -235,7 +235,7 @@ async def _recreate(ledger: LedgerOnServers, topic: str, partitions: int) -> Non
         while topic in await admin.list_topics():
             continue
         while True:  # a broker forgets a deleted topic a little after it has stopped listing it
-            answer = await admin.create_topics([NewTopic(topic, partitions, 1)])
+            answer: Any = await admin.create_topics([NewTopic(topic, partitions, 1)])
             if not any(code == TopicAlreadyExistsError.errno for _, code, *_ in answer.topic_errors):
                 break
     finally:
