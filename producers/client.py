@@ -127,6 +127,17 @@ class LedgerClient:
         """What keeps the client from publishing now, for health checks; None when nothing does."""
         return "the client is not open" if self._publisher is None else self._publisher.trouble
 
+    async def probe_kafka(self) -> None:
+        """Ask Kafka anything, for health checks.
+
+        Raises:
+            KafkaUnavailable: it does not answer.
+        """
+        try:
+            await self._connection.partition_counts()
+        except BrokerUnavailableError as error:
+            raise KafkaUnavailable(str(error)) from error
+
     async def publish(
         self,
         operation: str,

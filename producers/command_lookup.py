@@ -1,16 +1,21 @@
 """What the record says about one command: its event, its quarantine, or how far its topic is consumed."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Protocol, Self
 from uuid import UUID
 
 import asyncpg
 
 from ledger.domain.event import RecordedEvent
-from ledger.event_store.connections import UNAVAILABLE_ERRORS
+from ledger.event_store.connections import CONNECT_TIMEOUT_S, UNAVAILABLE_ERRORS
 from ledger.event_store.keys import command_key
 from ledger.event_store.rows import recorded_event
 from ledger.sql_files import sql
+
+CONNECTIONS_MAX: Final = 4
+LOOKUP_TIMEOUT_S: Final = 5.0
+"""Of one statement, and of waiting for a free connection."""
 
 
 class RecordUnavailable(Exception):  # noqa: N818  (a word of the ledger's refusals, see producers.errors)
@@ -51,17 +56,42 @@ class CommandLookup(Protocol):
 
 
 class PostgresCommandLookup:
-    """`CommandLookup` on a pool of connections whose role may read the schema `ledger`."""
+    """`CommandLookup` on a few connections of its own that may only read; opened when needed."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    def __init__(self, database_url: str, application: str = "ledger command lookup") -> None:
+        """No I/O. `database_url` is of a user who may act as `ledger_reader`."""
+        self._database_url = database_url
+        self._application = application
+        self._pool: asyncpg.Pool | None = None
+
+    async def __aenter__(self) -> Self:
+        """Make the pool; connects to nothing yet, so that a service can start while Postgres is away."""
+        self._pool = await asyncpg.create_pool(
+            self._database_url,
+            min_size=0,
+            max_size=CONNECTIONS_MAX,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=LOOKUP_TIMEOUT_S,
+            server_settings={"role": "ledger_reader", "application_name": self._application},
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the connections at once."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
 
     async def find(self, app: str, owner_id: str, command_id: UUID, place: Place | None) -> Found:
         """See CommandLookup."""
+        if self._pool is None:
+            raise RecordUnavailable("the lookup is not open: use it inside `async with`")
         key = command_key(app, owner_id, command_id)
         partition, offset = place or (None, None)
         try:
-            async with self._pool.acquire() as connection:
+            async with self._pool.acquire(timeout=LOOKUP_TIMEOUT_S) as connection:
                 # One statement: between two, the command could be decided and seem to be nowhere.
                 row = await connection.fetchrow(
                     sql("producers", "find_command"), key.command_id, key.scope, app, partition, offset

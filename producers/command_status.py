@@ -1,6 +1,5 @@
 """`GET /commands/{command_id}`: what became of a command, at any time after it was published."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -19,9 +18,6 @@ from producers.http_models import ENTRY_EXAMPLE, Entry, ErrorBody, InvalidReques
 from producers.strict_json_route import StrictJsonRoute
 
 StateSeen = Literal["RECEIVED", "COMPLETED", "FAILED", "QUARANTINED"]
-
-Lookup = Callable[[], CommandLookup]
-"""Gives the lookup when it is needed: the router is made before any connection."""
 
 
 class CommandStatus(BaseModel):
@@ -79,7 +75,7 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def command_status_router(app: str, topics: Topics, lookup: Lookup) -> APIRouter:
+def command_status_router(app: str, topics: Topics, lookup: CommandLookup) -> APIRouter:
     """The route `GET /commands/{command_id}` for the commands of one app."""
     router = APIRouter(route_class=StrictJsonRoute, tags=["commands"])
 
@@ -106,7 +102,7 @@ def command_status_router(app: str, topics: Topics, lookup: Lookup) -> APIRouter
         except ValueError as error:
             return JSONResponse({"detail": str(error)}, 422)
         try:
-            found = await lookup().find(app, owner_id, command_id, place)
+            found = await lookup.find(app, owner_id, command_id, place)
         except RecordUnavailable:
             detail = "the command cannot be looked up: Postgres is away"
             return JSONResponse({"detail": detail}, 503, {"Retry-After": str(RETRY_AFTER_S)})

@@ -64,14 +64,14 @@ class HttpAnswers:
     def __init__(
         self,
         ledger: Submitter,
-        note_position: Callable[[Position], None],
+        note_position: Callable[[Position, str], None],
         outcome_wait_s: float,
         rules: Mapping[str, OperationRule] | None = None,
     ) -> None:
         """
         Args:
             ledger: the client; it may be opened later than this is called.
-            note_position: told each position that is answered, before the answer: reads wait for the highest.
+            note_position: told each position that is answered, and the owner, before the answer: reads wait for it.
             outcome_wait_s: how long an outcome is waited for before the answer is 202.
             rules: the app's operations, for requests without an amount that repeat an Idempotency-Key.
         """
@@ -130,7 +130,7 @@ class HttpAnswers:
         return _unavailable("the command was not published: Kafka is away")
 
     def _decided(self, request: EntryRequest, event: RecordedEvent, keyed: bool) -> Answer:
-        self._note_position(event.position)
+        self._note_position(event.position, event.owner_id)
         headers = {POSITION_HEADER: str(event.position), COMMAND_ID_HEADER: str(event.command_id)}
         differs = difference(request, event, self._rules) if keyed else None
         if differs is not None:

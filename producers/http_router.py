@@ -5,8 +5,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Body, Header
 from fastapi.responses import JSONResponse
 
-from ledger.domain.position import Position
-from producers.http_answers import POSITION_HEADER, Answer, HttpAnswers
+from producers.http_answers import POSITION_HEADER, HttpAnswers
 from producers.http_models import (
     BatchResults,
     EntryBatch,
@@ -81,7 +80,6 @@ _BATCH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "model": BatchResults,
         "description": "One result per command, in order: look at each `status`.",
-        "headers": _POSITION,
     },
     413: RESPONSES[413],
     422: RESPONSES[422],
@@ -123,16 +121,6 @@ def command_router(answers: HttpAnswers) -> APIRouter:
         """
         results = await answers.many(batch.entries, idempotency_key)
         body = {"results": [{"status": answer.status, "body": answer.body} for answer in results]}
-        return JSONResponse(body, headers=_highest_positions(results))
+        return JSONResponse(body)
 
     return router
-
-
-def _highest_positions(results: list[Answer]) -> dict[str, str]:
-    highest: dict[int, int] = {}
-    for answer in results:
-        if POSITION_HEADER in answer.headers:
-            partition, sequence = Position.parse(answer.headers[POSITION_HEADER])
-            highest[partition] = max(sequence, highest.get(partition, 0))
-    positions = ",".join(str(Position(partition, sequence)) for partition, sequence in sorted(highest.items()))
-    return {POSITION_HEADER: positions} if positions else {}

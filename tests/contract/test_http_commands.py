@@ -43,7 +43,9 @@ def noted() -> list[Position]:
 async def http(fake: AnsweringLedger, noted: list[Position]) -> AsyncIterator[httpx.AsyncClient]:
     client = LedgerClient(APP, connection=InMemoryConnection(fake.broker))
     app = FastAPI()
-    app.include_router(command_router(HttpAnswers(client, noted.append, WAIT_S, RULES)))
+    app.include_router(
+        command_router(HttpAnswers(client, lambda position, owner_id: noted.append(position), WAIT_S, RULES))
+    )
     async with client, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as opened:
         await client.follow_outcomes()
         yield opened
@@ -362,7 +364,7 @@ async def test_kafka_away_is_503_and_says_that_nothing_was_sent(fake: AnsweringL
     faults.failing["start"] = 1_000_000
     client = LedgerClient(APP, connection=InMemoryConnection(fake.broker))
     app = FastAPI()
-    app.include_router(command_router(HttpAnswers(client, lambda position: None, WAIT_S)))
+    app.include_router(command_router(HttpAnswers(client, lambda position, owner_id: None, WAIT_S)))
     async with client, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
         for path, body in (("/ledger", ADD), ("/ledger/entries", [ADD])):
             response = await http.post(path, json=body)
