@@ -34,7 +34,7 @@ class Topics:
         """The app whose command topic this is, or None when it is no command topic."""
         start = f"{self.prefix}.commands."
         app = topic.removeprefix(start)
-        return app if topic.startswith(start) and re.match(APP_PATTERN, app) else None
+        return app if topic.startswith(start) and re.fullmatch(APP_PATTERN, app) else None
 
     @property
     def consumer_group(self) -> str:

@@ -97,10 +97,10 @@ class BaseLedgerOperations:
 
 
 def _check_names(cls: type[BaseLedgerOperations]) -> None:
-    if not re.match(APP_PATTERN, cls.app):
+    if not re.fullmatch(APP_PATTERN, cls.app):
         raise OperationsError(f"{cls.__name__}.app is {cls.app!r}; it must match {APP_PATTERN}")
     for name in cls.operations:
-        if not _OPERATION_NAME.match(name) or len(name) > OPERATION_CHARACTERS_MAX:
+        if not _OPERATION_NAME.fullmatch(name) or len(name) > OPERATION_CHARACTERS_MAX:
             raise OperationsError(
                 f"{cls.__name__} declares the operation {name!r}; use upper-case letters, digits and _, "
                 f"at most {OPERATION_CHARACTERS_MAX} characters"
@@ -114,7 +114,7 @@ def _check_names(cls: type[BaseLedgerOperations]) -> None:
     if not cls.credit_types:
         raise OperationsError(f"{cls.__name__}.credit_types is empty; declare at least one")
     for credit_type in cls.credit_types:
-        if not _CREDIT_TYPE_NAME.match(credit_type) or len(credit_type) > CREDIT_TYPE_CHARACTERS_MAX:
+        if not _CREDIT_TYPE_NAME.fullmatch(credit_type) or len(credit_type) > CREDIT_TYPE_CHARACTERS_MAX:
             raise OperationsError(
                 f"{cls.__name__} declares the credit type {credit_type!r}; use lower-case letters, digits, - and _, "
                 f"at most {CREDIT_TYPE_CHARACTERS_MAX} characters"

@@ -1,0 +1,161 @@
+"""Names of topics, partitions of owners, ids of commands, and the wire forms that others rely on."""
+
+import time
+from datetime import UTC, datetime
+from uuid import RFC_4122, UUID
+
+import pytest
+
+from ledger.domain.command import Command
+from ledger.messages.command_codec import Unreadable, UnreadableReason, decode_command, encode_command
+from ledger.messages.command_ids import derived_command_id, new_command_id
+from ledger.messages.event_codec import UnreadableEventError, decode_event
+from ledger.messages.partitioning import partition_of
+from ledger.messages.topics import Topics
+
+
+def test_topics_are_named_by_their_prefix() -> None:
+    topics = Topics("bank")
+    assert (topics.events, topics.replays) == ("bank.events", "bank.replays")
+    assert (topics.commands("shop"), topics.parked("shop")) == ("bank.commands.shop", "bank.parked.shop")
+
+
+@pytest.mark.parametrize(
+    ("topic", "app"),
+    [
+        ("ledger.commands.shop", "shop"),
+        ("ledger.commands.shop-2", "shop-2"),
+        ("ledger.commands.", None),
+        ("ledger.commands.Shop", None),
+        ("ledger.commands.shop.old", None),
+        ("ledger.commands.shop\n", None),
+        ("ledger.commands", None),
+        ("ledger.events", None),
+        ("shop", None),
+        ("other.commands.shop", None),
+        ("xledger.commands.shop", None),
+        ("ledger.parked.shop", None),
+    ],
+)
+def test_the_app_is_read_from_the_name_of_its_topic(topic: str, app: str | None) -> None:
+    assert Topics().app_of(topic) == app
+
+
+@pytest.mark.parametrize(
+    ("owner_id", "of_12", "of_48"),
+    [("user-1", 8, 44), ("user-42", 4, 28), ("a", 4, 28), ("é\U0001f600", 5, 5)],
+)
+def test_the_partition_of_an_owner_is_pinned(owner_id: str, of_12: int, of_48: int) -> None:
+    """An owner whose partition changed would have two histories."""
+    key = owner_id.encode()
+    assert (partition_of(key, 12), partition_of(key, 48)) == (of_12, of_48)
+
+
+def test_the_partition_of_a_key_is_the_one_of_the_java_clients() -> None:
+    """Values of Kafka's own test of Utils.murmur2 (clients/src/test/java/.../UtilsTest.java), made positive."""
+    for key, signed in {
+        b"21": -973932308,
+        b"foobar": -790332482,
+        b"a-little-bit-long-string": -985981536,
+        b"a-little-bit-longer-string": -1486304829,
+        b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+        b"abc": 479470107,
+    }.items():
+        assert partition_of(key, 2**31) == signed & 0x7FFFFFFF
+
+
+def test_derived_command_ids_are_pinned() -> None:
+    """Changing them would turn every retry, and a file imported again, into new requests."""
+    assert derived_command_id("example-app", "user-1", "key-1") == UUID("0a7d185f-1c1d-5645-bf0b-8ab81cedd021")
+    assert derived_command_id() == UUID("5e97a980-4f08-54b5-bfb6-fcfc4f6f4bbc")
+    assert derived_command_id("é\U0001f600", "") == UUID("d39cd775-2fd5-50ac-bbba-0461cb73f161")
+    assert derived_command_id("a").version == 5
+
+
+def test_derived_command_ids_keep_their_parts_apart() -> None:
+    ids = [derived_command_id(*parts) for parts in (("ab", "c"), ("a", "bc"), ("abc",), ("abc", ""), ("", "abc"), ())]
+    assert len(set(ids)) == len(ids)
+
+
+def test_new_command_ids_are_of_version_7_and_rise_with_time() -> None:
+    before = time.time_ns() // 1_000_000
+    ids = [new_command_id() for _ in range(1_000)]
+    after = time.time_ns() // 1_000_000
+    assert len(set(ids)) == 1_000
+    assert {(each.version, each.variant) for each in ids} == {(7, RFC_4122)}
+    assert all(before <= each.int >> 80 <= after for each in ids)
+
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+COMMAND = Command("shop", UUID(int=7), "CREDIT_ADD", "user-1", "order-1", NOW)
+
+
+def test_a_command_on_the_wire_is_pinned() -> None:
+    assert encode_command(COMMAND) == (
+        b'{"command_id":"00000000-0000-0000-0000-000000000007","operation":"CREDIT_ADD","owner_id":"user-1",'
+        b'"nonce":"order-1","issued_at":"2026-01-31T12:00:00Z","credit_type":"credits"}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "detail"),
+    [
+        (None, "NULL_VALUE", "no value"),
+        (b"", "NOT_JSON", "truncated"),
+        (b"not JSON", "NOT_JSON", "malformed"),
+        (b'{"command_id"', "NOT_JSON", "truncated"),
+        (b"\xff", "NOT_JSON", "malformed"),
+        (b"[]", "INVALID_FIELD", "Expected `object`"),
+        (b"null", "INVALID_FIELD", "Expected `object`"),
+        (b"{}", "INVALID_FIELD", "missing required field `command_id`"),
+        (b"[" * 100_000, "INVALID_FIELD", "Expected `object`"),
+        (b'{"x":' * 100_000, "INVALID_FIELD", "unknown field `x`"),
+    ],
+)
+def test_what_is_no_command_is_unreadable_with_a_reason(value: bytes | None, reason: str, detail: str) -> None:
+    found = decode_command("shop", b"user-1", value, 0, 12)
+    assert isinstance(found, Unreadable)
+    assert found.reason == UnreadableReason(reason)
+    assert detail in found.detail
+
+
+@pytest.mark.parametrize("key", [None, b"", b"user-2", b"user-1 ", b"\xff"])
+def test_a_wrong_key_is_unreadable(key: bytes | None) -> None:
+    found = decode_command("shop", key, encode_command(COMMAND), 0, 12)
+    assert isinstance(found, Unreadable)
+    assert found.reason is UnreadableReason.WRONG_KEY
+
+
+def test_a_command_on_another_partition_than_its_owners_is_unreadable() -> None:
+    right = partition_of(b"user-1", 12)
+    for partition in range(12):
+        found = decode_command("shop", b"user-1", encode_command(COMMAND), partition, 12)
+        if partition == right:
+            assert found == COMMAND
+        else:
+            assert isinstance(found, Unreadable)
+            assert found.reason is UnreadableReason.WRONG_PARTITION
+            assert "murmur2_random" in found.detail
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"amount_\\u0000": 1}',
+        b'{"\\ud800": 1}',
+        b'{"x\\u0000' + b"y" * 5_000 + b'": 1}',
+        b'{"owner_id": "\xff"}',
+    ],
+)
+def test_the_detail_of_an_unreadable_message_can_be_stored(value: bytes) -> None:
+    found = decode_command("shop", b"k\0\xff", value, 0, 12)
+    assert isinstance(found, Unreadable)
+    assert "\0" not in found.detail
+    assert len(found.detail) <= 500
+    found.detail.encode()
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{}", b"[1]", b"\xff", b'{"type": 5}'])
+def test_what_is_no_event_is_refused_with_a_reason(value: bytes | None) -> None:
+    with pytest.raises(UnreadableEventError):
+        decode_event(value)
