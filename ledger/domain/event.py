@@ -1,7 +1,7 @@
 """Events: what was decided about a command (`NewEvent`), and what was recorded (`RecordedEvent`)."""
 
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import msgspec
@@ -11,6 +11,12 @@ from ledger.domain.rejection import Reason
 
 ENTRY_POSTED: Final = "entry_posted"
 COMMAND_REJECTED: Final = "command_rejected"
+
+# msgspec decodes a field of type Raw as it is, but takes `Raw | None` for one that can only be null.
+if TYPE_CHECKING:
+    RawOrNone = msgspec.Raw | None
+else:
+    RawOrNone = msgspec.Raw
 
 
 class NewEvent(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +56,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     occurred_at: datetime
     prev_hash: str
     hash: str
-    metadata: msgspec.Raw | None = None
+    metadata: RawOrNone = None
     reason: str | None = None
     detail: str | None = None
 

@@ -9,7 +9,7 @@ import pytest
 from ledger.domain.command import Command
 from ledger.messages.command_codec import Unreadable, UnreadableReason, decode_command, encode_command
 from ledger.messages.command_ids import derived_command_id, new_command_id
-from ledger.messages.event_codec import UnreadableEventError, decode_event
+from ledger.messages.event_codec import UnreadableEventError, decode_event, encode_event
 from ledger.messages.partitioning import partition_of
 from ledger.messages.topics import Topics
 
@@ -159,3 +159,18 @@ def test_the_detail_of_an_unreadable_message_can_be_stored(value: bytes) -> None
 def test_what_is_no_event_is_refused_with_a_reason(value: bytes | None) -> None:
     with pytest.raises(UnreadableEventError):
         decode_event(value)
+
+
+def test_an_event_with_metadata_is_read_back() -> None:
+    value = (
+        b'{"type":"entry_posted","partition":8,"sequence":1,"app":"shop",'
+        b'"command_id":"00000000-0000-0000-0000-000000000007","operation":"CREDIT_ADD","owner_id":"user-1",'
+        b'"credit_type":"credits","account_version":1,"amount":10,"balance_after":10,"nonce":"order-1",'
+        b'"issued_at":"2026-01-31T12:00:00Z","occurred_at":"2026-01-31T12:00:01Z","prev_hash":"00","hash":"01",'
+        b'"metadata":{"b": 1.50,  "a": null}}'
+    )
+    event = decode_event(value)
+    assert event.metadata is not None
+    assert bytes(event.metadata) == b'{"b": 1.50,  "a": null}'
+    assert encode_event(event) == value
+    assert decode_event(value.replace(b',"metadata":{"b": 1.50,  "a": null}', b"")).metadata is None
