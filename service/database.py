@@ -8,6 +8,8 @@ import structlog
 from ledger.event_store.connections import UNAVAILABLE_ERRORS, connect
 from ledger.event_store.identity import initialise, read_identity
 from ledger.event_store.protocol import Identity
+from projections.registry import READ_MODELS
+from projections.versions import install
 
 WAIT_STEP_S: Final = 1.0
 
@@ -15,9 +17,10 @@ log = structlog.get_logger(__name__)
 
 
 async def prepare_database(database_url: str, partitions: int) -> Identity:
-    """Migrate up and initialise; does nothing where both was done before.
+    """Migrate up, initialise, make the first version of each read model; does nothing where all that was done before.
 
     Raises:
+        RebuildError: somebody else is making a read model.
         RecordMismatchError: the ledger has another number of partitions.
         OSError, asyncpg.PostgresError: Postgres is away or refuses.
     """
@@ -27,9 +30,11 @@ async def prepare_database(database_url: str, partitions: int) -> Identity:
     await asyncio.to_thread(upgrade, database_url)
     connection = await connect(database_url, role="ledger_owner", application="ledger migrate")
     try:
-        return await initialise(connection, partitions)
+        identity = await initialise(connection, partitions)
     finally:
         connection.terminate()
+    await install(database_url, READ_MODELS)
+    return identity
 
 
 async def await_identity(database_url: str) -> Identity:

@@ -54,3 +54,9 @@ def configure_logs(process: str, level: str) -> None:
     for name, quiet in _QUIET_LOGGERS.items():
         logging.getLogger(name).setLevel(max(quiet, root.level))
     structlog.contextvars.bind_contextvars(process=process)
+
+
+def hush_logs() -> None:
+    """For commands that people wait for: what goes wrong reaches them as an error, not as lines of a log between."""
+    logging.getLogger().addHandler(logging.NullHandler())
+    structlog.configure(logger_factory=structlog.stdlib.LoggerFactory(), wrapper_class=structlog.stdlib.BoundLogger)

@@ -18,6 +18,10 @@ from ledger.messages.topics import Topics
 from ledger.operations import Registry
 from ledger.settings import Settings
 from producers import LedgerClient
+from projections.postgres_store import PostgresProjectionStore
+from projections.read_pool import ReadPool
+from projections.registry import READ_MODELS
+from projections.worker import ProjectionWorker
 from service.stack import Addresses
 
 
@@ -66,6 +70,23 @@ class Wiring:
             clock=RecordClock(),
             random=SystemRandom(),
         )
+
+    def projector(self) -> ProjectionWorker:
+        """This process's part of the read models."""
+        kafka = self.addresses.kafka_bootstrap_servers
+        return ProjectionWorker(
+            events_topic=self.topics.events,
+            membership=KafkaMembership(kafka, self.topics.projection_group(), self.topics.events),
+            reader=self.reader(),
+            store=PostgresProjectionStore(self.addresses.database_url, READ_MODELS),
+            read_models=[model.name for model in READ_MODELS],
+            holder=holder_name(),
+            random=SystemRandom(),
+        )
+
+    def read_pool(self) -> ReadPool:
+        """Connections for queries of the read models."""
+        return ReadPool(self.addresses.database_url, "ledger cli")
 
     def wanted_topics(self, partitions: int, apps: Collection[str] | None = None) -> list[TopicSpec]:
         """The topics of this ledger, of all registered apps unless some are named."""

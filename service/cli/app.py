@@ -6,7 +6,18 @@ or a setting is wrong; 3 Kafka or Postgres is away, or an outcome did not come i
 
 import typer
 
-from service.cli import apps, importing, local, processes, setup, topics, verify
+from service.cli import (
+    apps,
+    importing,
+    local,
+    processes,
+    publishing,
+    queries,
+    rebuilding,
+    setup,
+    topics,
+    verify,
+)
 
 app = typer.Typer(
     name="ledger",
@@ -20,7 +31,7 @@ app = typer.Typer(
         "3 Kafka, Postgres or an outcome is not to be had now; 130 interrupted."
     ),
 )
-for module in (local, setup, importing, verify, apps):
+for module in (local, setup, publishing, queries, importing, verify, rebuilding, apps):
     module.register(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(processes.app, name="run")

@@ -24,6 +24,14 @@ def consumer(until_stdin_ends: UntilStdinEnds = False) -> None:
     _run("consumer", lambda session: lambda stop: serve_consumer(session.wiring, stop), until_stdin_ends)
 
 
+@app.command("projector")
+def projector(until_stdin_ends: UntilStdinEnds = False) -> None:
+    """Feed the read models. Run as many as you like: they share the partitions."""
+    from service.processes.projector import serve_projector  # noqa: PLC0415 - each process loads its own part only
+
+    _run("projector", lambda session: lambda stop: serve_projector(session.wiring, stop), until_stdin_ends)
+
+
 @app.command("http")
 def http(
     host: Annotated[str | None, typer.Option(help="Address to listen on; LEDGER_HTTP_HOST if not given.")] = None,

@@ -19,6 +19,7 @@ from ledger.messages.topics import Topics
 from ledger.operations import OperationsError, Registry, load_registry
 from ledger.settings import Settings
 from service.cli.output import CliError, ExitCode, Output
+from service.logs import hush_logs
 from service.stack import Addresses, StackError, running_stack
 from service.wiring import Wiring
 
@@ -90,6 +91,7 @@ class Session:
 
 def run(as_json: bool, work: Callable[[Session], Awaitable[ExitCode | None]]) -> None:
     """Run one command to its end and leave with its exit code."""
+    hush_logs()
     output = Output(as_json)
     session = Session(output)
     try:

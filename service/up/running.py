@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ledger.broker.topics_sync import sync_topics
@@ -14,16 +14,21 @@ from ledger.event_store.protocol import Identity
 from ledger.operations import Registry
 from ledger.settings import Settings
 from producers import LedgerError
+from projections.balances.queries import BalanceReader
+from projections.read_your_writes import AnsweredPositions, StaleReadError
 from service.database import prepare_database
 from service.stack import Addresses, Stack, lock_holder, resolve
 from service.stack.ports import choose_free, holder, is_free
 from service.up.children import Child
 from service.up.demo import DEMO_APP, DemoOutcome, publish_demo
 from service.up.readiness import NotReadyError, http_missing, until_ready
-from service.up.watcher import Watcher
+from service.up.watcher import ShownBalance, Watcher
 from service.wiring import Wiring, holder_name
 
-CHILDREN: Final = ("consumer",)
+PROJECTED_WITHIN_S: Final = 30.0
+"""How long the read model may take to contain the example app's commands."""
+
+CHILDREN: Final = ("consumer", "projector")
 """In the order of their start."""
 
 STOP_ORDER: Final = ("http", "consumer", "projector")
@@ -179,6 +184,10 @@ class LocalLedger:
             raise UpError(f"the example app's commands were not decided: {error}\n{self._last_lines()}") from error
         self._watcher.outcomes(outcomes)
         self._watcher.step("balances, read back from the read model")
+        try:
+            self._watcher.balances(await _read_back(wiring, outcomes))
+        except StaleReadError as error:
+            raise UpError(f"the projection worker does not keep up: {error}\n{self._last_lines()}") from error
 
     async def _end(self) -> None:
         for name in STOP_ORDER:
@@ -191,3 +200,19 @@ class LocalLedger:
 
     def _last_lines(self) -> str:
         return "\n".join(f"the end of {child.log_file}:\n{child.last_lines()}" for child in self._children.values())
+
+
+async def _read_back(wiring: Wiring, outcomes: Sequence[DemoOutcome]) -> list[ShownBalance]:
+    """What the read model says of the owners, not before it contains what became of their commands."""
+    pool = wiring.read_pool()
+    await pool.start()
+    try:
+        reader = BalanceReader(pool, AnsweredPositions(), PROJECTED_WITHIN_S)
+        shown = []
+        for owner_id in dict.fromkeys(outcome.event.owner_id for outcome in outcomes):
+            positions = [outcome.event.position for outcome in outcomes if outcome.event.owner_id == owner_id]
+            balances = await reader.of_owner(owner_id, positions)
+            shown.append(ShownBalance(owner_id, balances.of().balance))
+        return shown
+    finally:
+        await pool.stop()
