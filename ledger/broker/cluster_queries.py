@@ -12,7 +12,7 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from ledger.broker.protocol import Bounds, BrokerUnavailableError, TopicPartition
 
-QUERY_LIMIT_S: Final = 10.0
+QUERY_LIMIT_S: Final = 5.0
 """A question is repeated until then while partitions change their leader or brokers do not answer."""
 
 QUERY_BACKOFF_S: Final = 0.1
@@ -29,22 +29,12 @@ async def partition_counts(client: AIOKafkaClient) -> dict[str, int]:
     Raises:
         BrokerUnavailableError: no broker answered.
     """
-    nodes = [broker.nodeId for broker in client.cluster.brokers()]
-    random.shuffle(nodes)
-    failure: Exception | None = None
-    for node_id in nodes:
-        try:
-            response = await client.send(node_id, MetadataRequest(None, allow_auto_topic_creation=False))
-        except KafkaError as error:
-            failure = error
-            continue
-        return {
-            topic: len(partitions)
-            for error_code, topic, is_internal, partitions in response.topics
-            if not is_internal and for_code(error_code) is NoError
-        }
-    client.force_metadata_update()
-    raise BrokerUnavailableError(f"no broker told its topics: {failure!r}") from failure
+    try:
+        async with asyncio.timeout(QUERY_LIMIT_S):
+            return await _topic_sizes(client)
+    except (KafkaError, TimeoutError) as error:
+        client.force_metadata_update()
+        raise BrokerUnavailableError(f"no broker tells its topics: {error!r}") from error
 
 
 async def log_bounds(
@@ -57,19 +47,38 @@ async def log_bounds(
     """
     if not topic_partitions:
         return {}
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + QUERY_LIMIT_S
-    while True:
+    failure: KafkaError | None = None
+    try:
+        async with asyncio.timeout(QUERY_LIMIT_S):
+            while True:
+                try:
+                    starts = await _offsets(client, topic_partitions, _EARLIEST)
+                    ends = await _offsets(client, topic_partitions, _LATEST)
+                    return {tp: Bounds(starts[tp], ends[tp]) for tp in topic_partitions}
+                except KafkaError as error:
+                    failure = error
+                await client.force_metadata_update()
+                await asyncio.sleep(QUERY_BACKOFF_S)
+    except TimeoutError as error:
+        raise BrokerUnavailableError(f"the ends of the logs cannot be learned: {failure or error!r}") from error
+
+
+async def _topic_sizes(client: AIOKafkaClient) -> dict[str, int]:
+    nodes = [broker.nodeId for broker in client.cluster.brokers()]
+    random.shuffle(nodes)
+    failure = KafkaError("no broker is known")
+    for node_id in nodes:
         try:
-            starts = await _offsets(client, topic_partitions, _EARLIEST)
-            ends = await _offsets(client, topic_partitions, _LATEST)
+            response = await client.send(node_id, MetadataRequest(None, allow_auto_topic_creation=False))
         except KafkaError as error:
-            if loop.time() >= deadline:
-                raise BrokerUnavailableError(f"the ends of the logs could not be learned: {error!r}") from error
-            await asyncio.wait([client.force_metadata_update()], timeout=deadline - loop.time())
-            await asyncio.sleep(QUERY_BACKOFF_S)
-        else:
-            return {tp: Bounds(starts[tp], ends[tp]) for tp in topic_partitions}
+            failure = error
+            continue
+        return {
+            topic: len(partitions)
+            for error_code, topic, is_internal, partitions in response.topics
+            if not is_internal and for_code(error_code) is NoError
+        }
+    raise failure
 
 
 async def _offsets(
