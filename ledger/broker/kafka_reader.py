@@ -145,9 +145,7 @@ class KafkaRecordReader:
     def caught_up(self, topic_partition: TopicPartition) -> bool:
         """Whether the last answer of the broker showed nothing that can be read behind the position."""
         reading = self._readings.get(topic_partition)
-        if reading is None or reading.stable_end is None:
-            return False
-        return reading.fetched is None and reading.position >= reading.stable_end
+        return reading is not None and reading.stable_end is not None and reading.position >= reading.stable_end
 
     async def bounds(self, topic_partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Bounds]:
         """`end` is the last stable offset: where this reader would stop. Raises BrokerUnavailableError."""
