@@ -25,6 +25,7 @@ from producers.http_answers import HttpAnswers
 from producers.http_router import command_router
 from tests.ledger_on_servers import LedgerOnServers, ledger_on_servers
 
+pytestmark = pytest.mark.integration
 APP = "example-app"
 WAIT_S = 20.0
 

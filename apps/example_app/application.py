@@ -1,0 +1,82 @@
+"""The example app, wired: its client, the queries, the reactions to ledger events, and the routes of all three."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from apps.example_app.postgres_content import PostgresContentStore
+from apps.example_app.routes import example_router
+from ledger.domain.rules import OperationRule
+from producers import LedgerClient
+from producers.command_lookup import PostgresCommandLookup
+from producers.command_status import command_status_router
+from producers.http_answers import HttpAnswers
+from producers.http_router import command_router
+from projections.http import Queries, create_query_router
+
+DESCRIPTION: Final = """
+Credits for many apps, kept in one ledger. Every write becomes a **command** in Kafka, is decided once, recorded for
+ever, and shows in the balance.
+
+Try it, in this order:
+
+1. `POST /signup?owner_id=ada`: three credits. Again: 400, because a nonce counts once.
+2. `POST /ledger` with `{"operation": "CREDIT_ADD", "owner_id": "ada", "nonce": "top-up-1", "amount": 20}`.
+3. `POST /content?owner_id=ada` with `{"title": "On analytical engines"}`: five credits less.
+4. `GET /content/{content_id}`: visible as soon as the debit is in the ledger's events.
+5. `GET /balance/ada` and `GET /ledger/ada/entries`.
+
+**Amounts are signed**: a spend is negative. **A nonce** is the app's own key of a business action, accepted once per
+owner. **An `Idempotency-Key`** makes a retry of a request safe. **A position** (`partition:sequence`) names an event;
+a read on this service always shows what this service has answered before.
+"""
+
+
+def create_app(
+    *,
+    app: str,
+    rules: Mapping[str, OperationRule],
+    kafka_bootstrap_servers: str,
+    database_url: str,
+    topic_prefix: str,
+    outcome_wait_s: float,
+    read_wait_s: float,
+) -> FastAPI:
+    """Wire the app; it connects when it is started.
+
+    Args:
+        app: the app as which commands are published.
+        rules: that app's operations.
+        kafka_bootstrap_servers: `host:port[,host:port]`.
+        database_url: of a user who may act as `ledger_reader` and make the app's own schema.
+        topic_prefix: first part of the ledger's topic names.
+        outcome_wait_s: how long a write waits for its outcome before it answers 202.
+        read_wait_s: how long a read waits for what was answered before it answers 503.
+    """
+    client = LedgerClient(app, kafka_bootstrap_servers, topic_prefix=topic_prefix)
+    queries = Queries(database_url, read_wait_s=read_wait_s, kafka_probe=client.probe_kafka)
+    lookup = PostgresCommandLookup(database_url)
+    store = PostgresContentStore(database_url)
+    answers = HttpAnswers(client, queries.note_position, outcome_wait_s, rules)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with queries, lookup, store, client:
+            await client.follow_outcomes()
+            yield
+
+    service = FastAPI(title="Ledger, served by the example app", description=DESCRIPTION, lifespan=lifespan)
+    # Before the routes with a path as owner id, which would take some of these for their own.
+    service.include_router(example_router(answers, store))
+    service.include_router(command_status_router(app, client.topics, lookup))
+    service.include_router(command_router(answers))
+    service.include_router(create_query_router(queries))
+
+    @service.get("/", include_in_schema=False)
+    async def to_documentation() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    return service

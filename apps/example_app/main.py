@@ -1,0 +1,25 @@
+"""The example app as a server runs it: `uvicorn apps.example_app.main:app`, or `ledger run http`."""
+
+from apps.example_app.application import create_app
+from ledger.operations import load_registry
+from ledger.settings import Settings
+
+settings = Settings()
+if settings.kafka_bootstrap_servers is None or settings.database_url is None:
+    raise SystemExit(
+        "The example app needs Kafka and Postgres: set LEDGER_KAFKA_BOOTSTRAP_SERVERS and LEDGER_DATABASE_URL, "
+        "or start everything by `ledger up`."
+    )
+registry = load_registry(settings.apps)
+if settings.service_app not in registry:
+    raise SystemExit(f"No app {settings.service_app!r} is registered (LEDGER_SERVICE_APP); see `ledger apps`.")
+
+app = create_app(
+    app=settings.service_app,
+    rules=registry[settings.service_app].operations,
+    kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
+    database_url=settings.database_url.get_secret_value(),
+    topic_prefix=settings.topic_prefix,
+    outcome_wait_s=settings.outcome_wait_s,
+    read_wait_s=settings.read_wait_s,
+)

@@ -1,0 +1,168 @@
+"""The example app's service on real Kafka and Postgres, with the real ledger behind it, against DESIGN (HTTP)."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from apps.example_app.application import create_app
+from apps.example_app.operations import ExampleAppOperations
+from projections.registry import READ_MODELS
+from projections.versions import install
+from tests.ledger_on_servers import LedgerOnServers, ledger_on_servers
+from tests.projections_on_servers import projecting
+
+pytestmark = pytest.mark.integration
+LONG_OWNER = "o" * 128
+
+
+@pytest.fixture
+async def ledger(kafka_bootstrap: str, empty_database_url: str) -> AsyncIterator[LedgerOnServers]:
+    async with ledger_on_servers(kafka_bootstrap, empty_database_url) as running:
+        await install(empty_database_url, READ_MODELS)
+        yield running
+
+
+@pytest.fixture
+def service(ledger: LedgerOnServers) -> FastAPI:
+    return create_app(
+        app="example-app",
+        rules=ExampleAppOperations.operations,
+        kafka_bootstrap_servers=ledger.bootstrap,
+        database_url=ledger.database_url,
+        topic_prefix=ledger.topics.prefix,
+        outcome_wait_s=20,
+        read_wait_s=20,
+    )
+
+
+@pytest.fixture
+async def http(ledger: LedgerOnServers, service: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(service)
+    async with (
+        ledger.running(),
+        projecting(ledger),
+        service.router.lifespan_context(service),
+        httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
+    ):
+        yield client
+
+
+async def balance(http: httpx.AsyncClient, owner_id: str) -> int:
+    answer = await http.get(f"/balance/{owner_id}")
+    assert answer.status_code == 200
+    found: int = answer.json()["balance"]
+    return found
+
+
+@pytest.mark.parametrize("owner_id", ["ada", "a&b/ü", LONG_OWNER])
+async def test_one_signup_and_one_daily_reward(http: httpx.AsyncClient, owner_id: str) -> None:
+    signup = await http.post("/signup", params={"owner_id": owner_id})
+    assert (signup.status_code, signup.json()["balance"]) == (200, 3)
+    assert signup.json()["entry"]["nonce"] == f"signup_{owner_id}"[:128]
+    again = await http.post("/signup", params={"owner_id": owner_id})
+    assert again.status_code == 400
+    assert again.json() == {"detail": f"Transaction with nonce {f'signup_{owner_id}'[:128]} already exists"}
+    reward = await http.post("/daily-reward", params={"owner_id": owner_id})
+    assert (reward.status_code, reward.json()["balance"]) == (200, 4)
+    assert reward.json()["entry"]["nonce"].endswith(f"{datetime.now(UTC):%Y-%m-%d}")
+    assert (await http.post("/daily-reward", params={"owner_id": owner_id})).status_code == 400
+
+
+async def test_a_read_after_an_answered_write_shows_it(http: httpx.AsyncClient) -> None:
+    """Stale balances read after a write: never, whatever the projection is doing."""
+    for number in range(1, 31):
+        answer = await http.post(
+            "/ledger", json={"operation": "CREDIT_ADD", "owner_id": "ada", "nonce": str(number), "amount": 1}
+        )
+        assert answer.json()["balance"] == number
+        assert await balance(http, "ada") == number
+    entries = (await http.get("/ledger/ada/entries")).json()["entries"]
+    assert entries[0]["nonce"] == "30"
+
+
+async def test_a_batch_is_shown_by_the_next_read(http: httpx.AsyncClient) -> None:
+    commands = [
+        {"operation": "CREDIT_ADD", "owner_id": f"o{n % 10}", "nonce": str(n), "amount": 1} for n in range(1_000)
+    ]
+    answer = await http.post("/ledger/entries", json={"entries": commands})
+    assert [result["status"] for result in answer.json()["results"]] == [200] * 1_000
+    assert [await balance(http, f"o{n}") for n in range(10)] == [100] * 10
+
+
+async def test_reading_content_is_free_but_recorded(http: httpx.AsyncClient) -> None:
+    for _ in range(2):
+        answer = await http.post("/content/article-1/access", params={"owner_id": "ada"})
+        assert (answer.status_code, answer.json()["balance"]) == (200, 0)
+        assert answer.json()["entry"]["amount"] == 0
+    assert len((await http.get("/ledger/ada/entries")).json()["entries"]) == 2
+
+
+async def test_content_without_credits_is_refused_and_never_seen(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/content", params={"owner_id": "ada"}, json={"title": "T", "body": "B"})
+    assert answer.status_code == 400
+    assert answer.json() == {"detail": "Insufficient credits: 0 available, 5 needed"}
+    assert (await http.get("/content/whatever")).status_code == 404
+
+
+async def test_a_retry_with_a_key_pays_once(http: httpx.AsyncClient) -> None:
+    await http.post("/ledger", json={"operation": "CREDIT_ADD", "owner_id": "ada", "nonce": "n", "amount": 20})
+    headers = {"Idempotency-Key": "k"}
+    first = await http.post("/content", params={"owner_id": "ada"}, json={"title": "T"}, headers=headers)
+    again = await http.post("/content", params={"owner_id": "ada"}, json={"title": "T"}, headers=headers)
+    assert (first.status_code, first.json()["balance"]) == (200, 15)
+    assert again.json() == first.json()
+    other = await http.post("/content", params={"owner_id": "ada"}, json={"title": "other"}, headers=headers)
+    assert other.status_code == 422
+    assert await balance(http, "ada") == 15
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "body"),
+    [
+        ("/signup", {}, None),
+        ("/signup", {"owner_id": ""}, None),
+        ("/signup", {"owner_id": "x" * 129}, None),
+        ("/signup", {"owner_id": "a\0b"}, None),
+        ("/content", {"owner_id": "a"}, {"title": ""}),
+        ("/content", {"owner_id": "a"}, {"title": "a\0b"}),
+        ("/content", {"owner_id": "a"}, {"titel": "T"}),
+        ("/content/a b/access", {"owner_id": "a"}, None),
+    ],
+)
+async def test_a_malformed_request_is_422(
+    http: httpx.AsyncClient, path: str, parameters: dict[str, str], body: object
+) -> None:
+    answer = await http.post(path, params=parameters, json=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"]
+
+
+async def test_health_and_documentation(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/health")).json()["status"] == "healthy"
+    ready = await http.get("/health/ready")
+    assert ready.status_code == 200, ready.text
+    for path in ("/docs", "/redoc"):
+        assert (await http.get(path)).status_code == 200
+    document = (await http.get("/openapi.json")).json()
+    assert set(document["paths"]) >= {
+        "/health",
+        "/ledger",
+        "/ledger/entry",
+        "/ledger/entries",
+        "/commands/{command_id}",
+        "/signup",
+        "/daily-reward",
+        "/content",
+        "/content/{content_id}",
+        "/content/{content_id}/access",
+    }
+    undocumented = [
+        f"{method} {path}"
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if not operation.get("description") or not operation.get("summary")
+    ]
+    assert undocumented == []
