@@ -19,6 +19,7 @@ from ledger.domain.limits import (
     OPERATION_CHARACTERS_MAX,
     OWNER_ID_CHARACTERS_MAX,
 )
+from ledger.messages.field_names import repeated_field
 from ledger.messages.metadata import metadata_error
 from ledger.messages.partitioning import partition_of
 
@@ -52,7 +53,7 @@ class CommandMessage(msgspec.Struct, frozen=True, gc=False, forbid_unknown_field
     nonce: Annotated[str, Meta(min_length=1, max_length=NONCE_CHARACTERS_MAX)]
     issued_at: Annotated[datetime, Meta(tz=True)]
     amount: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | UnsetType = UNSET
-    credit_type: Annotated[str, Meta(min_length=1, max_length=CREDIT_TYPE_CHARACTERS_MAX)] = DEFAULT_CREDIT_TYPE
+    credit_type: Annotated[str, Meta(min_length=1, max_length=CREDIT_TYPE_CHARACTERS_MAX)] | UnsetType = UNSET
     not_after: Annotated[datetime, Meta(tz=True)] | UnsetType = UNSET
     metadata: Raw | UnsetType = UNSET
 
@@ -76,8 +77,10 @@ def decode_command(
     except RecursionError:
         return _unreadable(UnreadableReason.NOT_JSON, "nested too deeply")
     owner_id = message.owner_id
-    if "\0" in owner_id or "\0" in message.nonce or "\0" in message.operation or "\0" in message.credit_type:
+    credit_type = DEFAULT_CREDIT_TYPE if message.credit_type is UNSET else message.credit_type
+    if "\0" in owner_id or "\0" in message.nonce or "\0" in message.operation or "\0" in credit_type:
         return _unreadable(UnreadableReason.INVALID_FIELD, "a text contains NUL")
+    raw: bytes | None = None
     metadata: str | None = None
     if message.metadata is not UNSET:
         raw = bytes(message.metadata)
@@ -85,6 +88,13 @@ def decode_command(
         if error_text is not None:
             return _unreadable(UnreadableReason.INVALID_FIELD, error_text)
         metadata = raw.decode()
+    if _may_repeat_a_field(value, message, raw):
+        try:
+            repeated = repeated_field(value)
+        except (ValueError, RecursionError) as error:
+            return _unreadable(UnreadableReason.NOT_JSON, f"cannot be read in full: {error}")
+        if repeated is not None:
+            return _unreadable(UnreadableReason.INVALID_FIELD, f"the field `{repeated}` is given twice")
     try:
         issued_at = _in_utc(message.issued_at)
         not_after = None if message.not_after is UNSET else _in_utc(message.not_after)
@@ -106,7 +116,7 @@ def decode_command(
         message.nonce,
         issued_at,
         None if message.amount is UNSET else message.amount,
-        message.credit_type,
+        credit_type,
         not_after,
         metadata,
     )
@@ -127,6 +137,23 @@ def encode_command(command: Command) -> bytes:
             UNSET if command.metadata is None else Raw(command.metadata.encode()),
         )
     )
+
+
+def _may_repeat_a_field(value: bytes, message: CommandMessage, metadata: bytes | None) -> bool:
+    # msgspec takes the last of two fields of one name without a word. Where nothing is escaped every quotation mark
+    # delimits a name or a text, so counting them (0.3 us; a full check takes 4) shows that no name came twice.
+    if b"\\" in value:
+        return True
+    marks = 20  # five names and five texts that no command lacks
+    if message.amount is not UNSET:
+        marks += 2
+    if message.credit_type is not UNSET:
+        marks += 4
+    if message.not_after is not UNSET:
+        marks += 4
+    if metadata is not None:
+        marks += 2 + metadata.count(b'"')
+    return value.count(b'"') != marks
 
 
 def _in_utc(time: datetime) -> datetime:

@@ -16,6 +16,7 @@ from ledger.domain.limits import (
     OPERATION_CHARACTERS_MAX,
     OWNER_ID_CHARACTERS_MAX,
 )
+from ledger.messages.field_names import repeated_field
 from ledger.messages.metadata import metadata_error
 
 
@@ -113,6 +114,9 @@ class CommandModel(BaseModel):
             ValueError: the value is no readable command (pydantic's ValidationError is one).
         """
         fields = from_json(value, allow_inf_nan=False)
+        repeated = repeated_field(value) if isinstance(fields, dict) else None
+        if repeated is not None:
+            raise ValueError(f"the field {repeated!r} is given twice")
         raw_metadata = None
         if isinstance(fields, dict) and isinstance(fields.get("metadata"), dict):
             raw_metadata = bytes(msgspec.json.decode(value, type=dict[str, msgspec.Raw])["metadata"])

@@ -174,3 +174,29 @@ def test_an_event_with_metadata_is_read_back() -> None:
     assert bytes(event.metadata) == b'{"b": 1.50,  "a": null}'
     assert encode_event(event) == value
     assert decode_event(value.replace(b',"metadata":{"b": 1.50,  "a": null}', b"")).metadata is None
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ('"amount":5,"amount":5', "amount"),
+        ('"amount":-5,"\\u0061mount":5', "amount"),
+        ('"owner_id":"user-1"', "owner_id"),
+        ('"credit_type":"a","credit_type":"b"', "credit_type"),
+        ('"not_after":"2026-01-31T12:00:00Z","not_after":"2026-01-31T12:00:00Z"', "not_after"),
+        ('"metadata":{"a":1},"metadata":{}', "metadata"),
+        ('"metadata":5,"metadata":{"a":"\\""}', "metadata"),
+    ],
+)
+def test_a_field_that_is_given_twice_makes_a_command_unreadable(more: str, name: str) -> None:
+    """Which one counts? A reader that checks the first and one that executes the last could be played off."""
+    value = encode_command(COMMAND)[:-1].replace(b',"credit_type":"credits"', b"") + f",{more}}}".encode()
+    found = decode_command("shop", b"user-1", value, 8, 12)
+    assert isinstance(found, Unreadable)
+    assert (found.reason, found.detail) == (UnreadableReason.INVALID_FIELD, f"the field `{name}` is given twice")
+
+
+@pytest.mark.parametrize("nonce", ['"', '\\"', "\\", 'a":1,"amount":5', "é\U0001f600", ':"'])
+def test_texts_that_look_like_fields_do_not(nonce: str) -> None:
+    command = Command("shop", UUID(int=7), "CREDIT_ADD", "user-1", nonce, NOW, metadata='{"amount":1,"amount":"\\""}')
+    assert decode_command("shop", b"user-1", encode_command(command), 8, 12) == command
