@@ -121,6 +121,7 @@ def test_compose_publishes_what_its_users_expect_on_loopback_only() -> None:
         "pgadmin": [(LOOPBACK, "5050")],
         "http": [(LOOPBACK, "8000")],
         "migrate": [],
+        "topics": [],
         "consumer": [],
         "projector": [],
     }
