@@ -8,7 +8,10 @@ from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
 from apps.example_app.postgres_content import PostgresContentStore
+from apps.example_app.reactions import Reactions
 from apps.example_app.routes import example_router
+from apps.example_app.subscription import subscribed
+from consumers.subscriber import LedgerSubscriber
 from ledger.domain.rules import OperationRule
 from producers import LedgerClient
 from producers.command_lookup import PostgresCommandLookup
@@ -60,11 +63,26 @@ def create_app(
     queries = Queries(database_url, read_wait_s=read_wait_s, kafka_probe=client.probe_kafka)
     lookup = PostgresCommandLookup(database_url)
     store = PostgresContentStore(database_url)
+    reactions = Reactions(store)
+
+    def new_subscriber() -> LedgerSubscriber:
+        # Halt rather than park: these handlers fail only while Postgres is away, and then for every owner.
+        subscriber = LedgerSubscriber(
+            app=app,
+            group=f"{app}.content",
+            kafka_bootstrap_servers=kafka_bootstrap_servers,
+            on_failure="halt",
+            start="beginning",
+            topics=client.topics,
+        )
+        reactions.declare_on(subscriber, app)
+        return subscriber
+
     answers = HttpAnswers(client, queries.note_position, outcome_wait_s, rules)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with queries, lookup, store, client:
+        async with queries, lookup, store, client, subscribed(new_subscriber):
             await client.follow_outcomes()
             yield
 

@@ -8,8 +8,10 @@ import logging
 from typing import Final
 
 from apps.example_app.content import ContentStore, LowBalanceNotice
-from ledger.domain.event import RecordedEvent
+from consumers.subscriber import COMMAND_REJECTED, ENTRY_POSTED, LedgerSubscriber, RecordedEvent
+from ledger.domain.limits import DEFAULT_CREDIT_TYPE
 
+CONTENT_CREATION: Final = "CONTENT_CREATION"
 CONTENT_COST_CREDITS: Final = 5
 """Below this balance an owner cannot create content: worth a notice."""
 
@@ -21,6 +23,12 @@ class Reactions:
 
     def __init__(self, store: ContentStore) -> None:
         self._store = store
+
+    def declare_on(self, subscriber: LedgerSubscriber, app: str) -> None:
+        """Declare the handlers: content of this app's own commands, low balances whoever took the credits."""
+        subscriber.on(ENTRY_POSTED, app=app, operation=CONTENT_CREATION)(self.show_paid_content)
+        subscriber.on(COMMAND_REJECTED, app=app, operation=CONTENT_CREATION)(self.drop_unpaid_content)
+        subscriber.on(ENTRY_POSTED, credit_type=DEFAULT_CREDIT_TYPE)(self.notice_low_balance)
 
     async def show_paid_content(self, event: RecordedEvent) -> None:
         """A debit for content was posted: from now on everybody can see it."""

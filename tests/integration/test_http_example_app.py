@@ -1,7 +1,9 @@
 """The example app's service on real Kafka and Postgres, with the real ledger behind it, against DESIGN (HTTP)."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +13,7 @@ from apps.example_app.application import create_app
 from apps.example_app.operations import ExampleAppOperations
 from projections.registry import READ_MODELS
 from projections.versions import install
-from tests.ledger_on_servers import LedgerOnServers, ledger_on_servers
+from tests.ledger_on_servers import WAIT_S, LedgerOnServers, ledger_on_servers
 from tests.projections_on_servers import projecting
 
 pytestmark = pytest.mark.integration
@@ -54,6 +56,16 @@ async def balance(http: httpx.AsyncClient, owner_id: str) -> int:
     answer = await http.get(f"/balance/{owner_id}")
     assert answer.status_code == 200
     found: int = answer.json()["balance"]
+    return found
+
+
+async def until_found(http: httpx.AsyncClient, path: str) -> dict[str, Any]:
+    """Wait until the subscriber has seen what makes it visible."""
+    deadline = asyncio.get_running_loop().time() + WAIT_S
+    while (answer := await http.get(path)).status_code == 404:
+        assert asyncio.get_running_loop().time() < deadline, f"{path} was not found within {WAIT_S} s"
+        await asyncio.sleep(0.02)
+    found: dict[str, Any] = answer.raise_for_status().json()
     return found
 
 
@@ -105,6 +117,26 @@ async def test_content_without_credits_is_refused_and_never_seen(http: httpx.Asy
     assert answer.status_code == 400
     assert answer.json() == {"detail": "Insufficient credits: 0 available, 5 needed"}
     assert (await http.get("/content/whatever")).status_code == 404
+
+
+async def test_content_becomes_visible_when_its_debit_is_in_the_events(http: httpx.AsyncClient) -> None:
+    await http.post("/ledger", json={"operation": "CREDIT_ADD", "owner_id": "ada", "nonce": "n", "amount": 12})
+    answer = await http.post("/content", params={"owner_id": "ada"}, json={"title": "T", "body": "ü" * 1000})
+    assert answer.status_code == 200
+    content_id = answer.json()["content_id"]
+    content = await until_found(http, f"/content/{content_id}")
+    assert (content["owner_id"], content["title"], content["body"]) == ("ada", "T", "ü" * 1000)
+    assert content["position"] == answer.json()["entry"]["position"]
+
+
+async def test_a_low_balance_is_noticed_once(http: httpx.AsyncClient) -> None:
+    await http.post("/ledger", json={"operation": "CREDIT_ADD", "owner_id": "ada", "nonce": "n", "amount": 11})
+    for _ in range(2):
+        last = await http.post("/content", params={"owner_id": "ada"})
+    await until_found(http, f"/content/{last.json()['content_id']}")
+    await http.post("/ledger", json={"operation": "CREDIT_SPEND", "owner_id": "ada", "nonce": "m"})
+    notices = (await http.get("/notices", params={"owner_id": "ada"})).json()["notices"]
+    assert [(notice["balance"], notice["position"]) for notice in notices] == [(1, last.json()["entry"]["position"])]
 
 
 async def test_a_retry_with_a_key_pays_once(http: httpx.AsyncClient) -> None:
