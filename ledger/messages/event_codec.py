@@ -6,17 +6,8 @@ import msgspec
 
 from ledger.domain.event import RecordedEvent
 
-
-class _EventWithMetadata(RecordedEvent, frozen=True, gc=False):
-    """For decoding alone: beside None, msgspec takes no raw value; beside UNSET it does."""
-
-    metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
-
-
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(RecordedEvent)
-_decoder_with_metadata: Final = msgspec.json.Decoder(_EventWithMetadata)
-_METADATA_KEY: Final = b'"metadata"'
 _NULL: Final = b"null"
 
 
@@ -38,13 +29,9 @@ def decode_event(value: bytes | None) -> RecordedEvent:
     if value is None:
         raise UnreadableEventError("the message has no value")
     try:
-        # Most events have none, and then the plain decoder is half the work.
-        if _METADATA_KEY not in value:
-            return _decoder.decode(value)
-        message = _decoder_with_metadata.decode(value)
+        event = _decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableEventError(f"not an event: {error}") from error
-    fields = msgspec.structs.asdict(message)
-    if message.metadata is msgspec.UNSET or bytes(fields["metadata"]) == _NULL:
-        fields["metadata"] = None
-    return RecordedEvent(**fields)
+    if event.metadata is not None and bytes(event.metadata) == _NULL:
+        return msgspec.structs.replace(event, metadata=None)
+    return event
