@@ -49,6 +49,9 @@ POLL_WAIT_S: Final = 0.1
 TOPICS_REFRESH_S: Final = 3.0
 """How soon a new app's topic is consumed."""
 
+HOLD_CHECK_S: Final = 5.0
+"""How often an idle holder asks whether it still is one: a busy one learns it from the fence."""
+
 REJOIN_WAIT_MAX_S: Final = 1.0
 STOP_DRAIN_LIMIT_S: Final = 10.0
 """How long a graceful stop waits for the publication of what is committed."""
@@ -91,6 +94,7 @@ class LedgerConsumer:
         self._random = random
         self._held: dict[int, HeldPartition] = {}
         self._topics_read_at: float | None = None
+        self._hold_checked_at = 0.0
         self._assigned: frozenset[TopicPartition] = frozenset()
         self._reassign = True
         self._in_doubt: dict[int, int] = {}
@@ -184,6 +188,8 @@ class LedgerConsumer:
         records = await self._poll(POLL_RECORDS_MAX, None)
         if records:
             await self._process(records)
+        else:
+            await self._check_hold()
         await self._note_calm()
 
     # ---- which partitions, which topics ----
@@ -330,6 +336,16 @@ class LedgerConsumer:
             held.trying = trying
         await self._process(records)
         held.careful_records_left -= 1
+
+    async def _check_hold(self) -> None:
+        # A stale member's late claim fences an idle holder without its knowing, and the stale member lets go again.
+        now = asyncio.get_running_loop().time()
+        if now - self._hold_checked_at >= HOLD_CHECK_S:
+            self._hold_checked_at = now
+            epochs = {held.partition: held.epoch for held in self._held.values()}
+            lost = epochs.keys() - await self._store.still_held(epochs)
+            if lost:
+                await self._fenced(frozenset(lost))
 
     def _caught_up(self, held: HeldPartition) -> bool:
         return all(self._reader.caught_up(tp) for tp in self._assigned if tp.partition == held.partition)

@@ -194,6 +194,13 @@ class InMemoryEventStore:
             head.published_sequence = max(head.published_sequence, sequence)
         await self._step("note_published done")
 
+    async def still_held(self, partitions: Mapping[int, int]) -> frozenset[int]:
+        """See EventStore."""
+        await self._step("still_held")
+        held = frozenset(partition for partition, epoch in partitions.items() if self._held(partition, epoch))
+        await self._step("still_held done")
+        return held
+
     async def note_trying(self, partition: int, epoch: int, trying: str) -> int | None:
         """See EventStore."""
         await self._step("note_trying")
