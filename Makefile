@@ -1,6 +1,6 @@
 # `make run` and `make test` need nothing but Python 3.11 or newer. `make help` tells the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check bench down clean lock environment test-environment
+.PHONY: help run test test-all check bench simulate down clean lock environment test-environment
 
 BIN := .venv/bin
 PACKAGES := ledger consumers producers projections service apps
@@ -34,9 +34,13 @@ check: test-environment  ## lint, format, types and import rules
 	$(STEP) "import rules"
 	@$(BIN)/lint-imports --no-cache
 
-bench: test-environment  ## the benchmark: commands per second, latency, memory (QUICK=1: under three minutes)
+bench: test-environment  ## the benchmark: commands per second, latency, memory
 	$(STEP) "benchmark"
-	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+simulate: test-environment  ## the simulation with many seeds: make simulate SEEDS=200000 FIRST=0
+	$(STEP) "simulation"
+	@$(BIN)/python -m tests.simulation $(or $(SEEDS),10000) $(or $(FIRST),0)
 
 down:  ## stop what runs from LEDGER_HOME (default .ledger)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m service.stack down; else echo "nothing was ever started here"; fi

@@ -1,1 +1,0 @@
-SELECT partition, sequence FROM projections.checkpoint WHERE read_model = 'balances'

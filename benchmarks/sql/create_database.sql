@@ -1,2 +1,0 @@
--- {name} is made up by the benchmark.
-CREATE DATABASE "{name}"

@@ -1,1 +1,0 @@
-SELECT balance FROM account WHERE owner_id = $1 FOR UPDATE
