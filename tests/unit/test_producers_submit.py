@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from apps.example_app.operations import ExampleAppOperations
+from ledger.broker.tail_reader import TailReader
 from ledger.messages.command_ids import new_command_id
 from ledger.operations import Registry
-from ledger.testing.broker import InMemoryBroker
+from ledger.testing.broker import InMemoryBroker, Operation
 from producers import (
     CommandRequest,
     DuplicateNonce,
@@ -71,6 +72,25 @@ async def test_submit_gives_the_entry_and_the_balance(client: LedgerClient) -> N
     assert second.event.amount == -30
     assert second.position.partition == first.position.partition
     assert second.position.sequence > first.position.sequence
+
+
+async def test_the_waiter_is_registered_before_the_command_is_published(
+    client: LedgerClient, fake: AnsweringLedger
+) -> None:
+    """Otherwise a quick answer could pass unseen."""
+    await client.follow_outcomes()
+    [tail] = [tail for tail in [client._follower and client._follower._tail] if isinstance(tail, TailReader)]
+    waiters_at_publication = []
+
+    async def look(operation: Operation) -> None:
+        if operation == "publish":
+            waiters_at_publication.append(tail.waiters)
+
+    fake.broker._step = look
+    await client.submit("CREDIT_ADD", "alice", "1")
+    await client.submit_many([CommandRequest("CREDIT_ADD", "alice", str(number)) for number in range(2, 5)])
+    assert waiters_at_publication == [1, 3]
+    assert tail.waiters == 0
 
 
 async def test_each_refusal_is_an_exception_of_its_own(client: LedgerClient) -> None:
