@@ -1,0 +1,166 @@
+"""The partitions that this process holds: claimed, compared with what is published, halted, given up."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from consumers.held_partition import HeldPartition
+from consumers.record_clock import SKEW_ALARM_S, RecordClock
+from consumers.relay import Relay
+from consumers.takeover import check_published
+from ledger.broker.protocol import RecordReader
+from ledger.event_store.protocol import TRYING_CLAIMS_MAX, EventStore, StoreUnavailableError
+from ledger.messages.topics import Topics
+
+HOLD_CHECK_S: Final = 5.0
+"""How often an idle holder asks whether it still is one: a busy one learns it from the fence."""
+
+log: Final = structlog.get_logger("ledger.consumer")
+
+
+class Holdings:
+    """Changed by the loop alone, between two polls. `changed` says that what is read must be assigned anew."""
+
+    def __init__(
+        self,
+        *,
+        holder: str,
+        store: EventStore,
+        relay: Relay,
+        tail_reader: RecordReader,
+        topics: Topics,
+        partitions: int,
+        clock: RecordClock,
+    ) -> None:
+        self.held: dict[int, HeldPartition] = {}
+        self.changed = True
+        self._holder = holder
+        self._store = store
+        self._relay = relay
+        self._tail_reader = tail_reader
+        self._topics = topics
+        self._partitions = partitions
+        self._clock = clock
+        self._skewed = False
+        self._in_doubt: dict[int, int] = {}
+        self._checked_at = 0.0
+
+    def readable(self) -> list[HeldPartition]:
+        """What may be read now."""
+        return [held for held in self.held.values() if held.published_checked and held.halted_because is None]
+
+    async def take_over(self, wanted: frozenset[int], turned: Callable[[], None]) -> frozenset[int]:
+        """Give up what is not wanted and claim what is; returns the partitions that another one has claimed meanwhile.
+
+        Raises:
+            StoreUnavailableError, BrokerUnavailableError, TailTimeoutError: call it again later.
+        """
+        given_up = {partition: held.epoch for partition, held in self.held.items() if partition not in wanted}
+        if given_up:
+            self.drop(given_up)
+            await self._store.note_calm(given_up, release=True)
+        for partition in sorted(wanted - self.held.keys()):
+            turned()
+            if not await self._claim(partition):
+                return frozenset({partition})
+        await self._check_published()
+        return frozenset()
+
+    def drop(self, partitions: Iterable[int]) -> None:
+        """Forget these at once, without a word to the record."""
+        for partition in list(partitions):
+            self._relay.end(partition)
+            self.held.pop(partition, None)
+        self.changed = True
+
+    def drop_all(self) -> None:
+        """What a fenced member holds may have been claimed by others: it gives everything up."""
+        self.drop(self.held)
+        self._in_doubt.clear()
+
+    def doubt_all(self) -> None:
+        """A batch may be in the record or not: only new claims, each on condition that it is still ours, tell."""
+        self._in_doubt = {held.partition: held.epoch for held in self.held.values()}
+        self.drop(self.held)
+
+    def halt(self, held: HeldPartition, because: str) -> None:
+        """Nothing of this partition is consumed any more; the others go on."""
+        held.halted_because = because
+        self.changed = True
+        log.error(
+            "HALTED: this partition stands still until an operator acts", partition=held.partition, because=because
+        )
+
+    async def note_halts(self) -> None:
+        """Write the halts where `ledger status` finds them."""
+        for held in self.held.values():
+            if held.halted_because is not None and not held.halt_noted:
+                await self._store.note_halted(held.partition, held.epoch, held.halted_because)
+                held.halt_noted = True
+
+    async def calm(self, idle: Sequence[HeldPartition]) -> None:
+        """The input of these is at its end: no record of theirs kills anybody."""
+        await self._store.note_calm({held.partition: held.epoch for held in idle})
+        for held in idle:
+            held.calm_noted = True
+            held.careful_records_left = 0
+
+    async def check(self) -> frozenset[int]:
+        """Every HOLD_CHECK_S: the partitions that others have claimed.
+
+        A stale member's late claim fences an idle holder without its knowing, and the stale member lets go again.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._checked_at < HOLD_CHECK_S:
+            return frozenset()
+        self._checked_at = now
+        epochs = {held.partition: held.epoch for held in self.held.values()}
+        return frozenset(epochs.keys() - await self._store.still_held(epochs))
+
+    async def release_all(self) -> None:
+        """A clean end. Halted partitions keep their count of tries."""
+        epochs = {held.partition: held.epoch for held in self.held.values() if held.halted_because is None}
+        if epochs:
+            try:
+                await self._store.note_calm(epochs, release=True)
+            except StoreUnavailableError as error:
+                log.warning("leaving without a word to the record", error=str(error))
+
+    def set_clock(self, clock: datetime) -> None:
+        """Take the record's clock, and say when this machine's differs."""
+        ahead_s = self._clock.set(clock)
+        skewed = abs(ahead_s) > SKEW_ALARM_S
+        if skewed and not self._skewed:
+            log.error("CLOCK SKEW: this machine's clock and the database's differ; set both by NTP", ahead_s=ahead_s)
+        self._skewed = skewed
+
+    async def _claim(self, partition: int) -> bool:
+        claim = await self._store.claim(partition, self._holder, self._in_doubt.get(partition))
+        if claim is None:
+            return False
+        self._in_doubt.pop(partition, None)
+        self.set_clock(claim.clock)
+        held = HeldPartition(claim, self._partitions)
+        self._relay.begin(partition, claim.epoch, claim.published_sequence, claim.sequence)
+        log.info("claimed", partition=partition, epoch=claim.epoch, sequence=claim.sequence)
+        self.held[partition] = held
+        self.changed = True
+        if claim.trying_claims >= TRYING_CLAIMS_MAX:
+            self.halt(
+                held,
+                f"the record {claim.trying} was tried {claim.trying_claims} times, and each time the process died; "
+                "look at it, then follow docs/operating.md, 'A record that kills the consumer'",
+            )
+        return True
+
+    async def _check_published(self) -> None:
+        unchecked = {held.partition: held.sequence for held in self.held.values() if not held.published_checked}
+        if unchecked:
+            wrong = await check_published(self._tail_reader, self._store, self._topics, unchecked)
+            for partition in unchecked:
+                self.held[partition].published_checked = True
+            for partition, because in wrong.items():
+                self.halt(self.held[partition], because)
