@@ -24,6 +24,9 @@ from ledger.messages.event_codec import UnreadableEventError, decode_event
 COMMIT_INTERVAL_S: Final = 1.0
 """At the latest so long after an event was handled, its offset is committed (plus the time of one event)."""
 
+COMMIT_LIMIT_S: Final = 10.0
+"""aiokafka tries a commit again without end while Kafka is away."""
+
 ABANDON_LIMIT_S: Final = 5.0
 """How long a cancelled handler may take to clean up."""
 
@@ -260,8 +263,9 @@ class Consumption:
         if not offsets:
             return
         try:
-            await consumer.commit(offsets)
-        except (KafkaError, IllegalStateError) as error:
+            async with asyncio.timeout(COMMIT_LIMIT_S):
+                await consumer.commit(offsets)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
             _log.warning("offsets were not committed (the events may be handled again): %r", error)
             return
         for assigned in moved:

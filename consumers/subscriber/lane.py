@@ -24,6 +24,10 @@ from consumers.subscriber.parking import (
 from consumers.subscriber.sequence_guard import SequenceGuard, Verdict
 from ledger.domain.event import RecordedEvent
 
+PARKED_IN_A_ROW_MAX: Final = 20
+"""When the handlers failed for so many events one after another, it is not the events: a database is away, say. Then
+the partition is halted, before every owner is parked."""
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -61,6 +65,7 @@ class Lane:
         self._parking_log = parking_log
         self._park_failures = park_failures
         self._now = now
+        self._failed_in_a_row = 0
         self._own_offsets: set[int] = set()
         """Where our own records lie on the parked topic. They were applied when they were written."""
 
@@ -90,12 +95,9 @@ class Lane:
         try:
             await self._delivery.deliver(routes, event)
         except HandlingFailedError as failure:
-            if not self._park_failures:
-                raise SubscriberHaltedError(
-                    self.partition,
-                    f"event {event.position} of owner {event.owner_id!r}: {failure}. Mend the handler and start again: "
-                    "the event comes first. Nothing of this partition is handled until then",
-                ) from failure
+            self._failed_in_a_row += 1
+            if not self._park_failures or self._failed_in_a_row > PARKED_IN_A_ROW_MAX:
+                raise SubscriberHaltedError(self.partition, self._why_halted(event, failure)) from failure
             await self._write(Parked(self._group, event.owner_id, self._now(), event, failure.error, failure.attempts))
             _log.error(
                 "event %s is parked, and so are all later events of owner %r: %s. See `ledger parked list`",
@@ -104,7 +106,17 @@ class Lane:
                 failure,
             )
             return Outcome.PARKED
+        self._failed_in_a_row = 0
         return Outcome.HANDLED
+
+    def _why_halted(self, event: RecordedEvent, failure: HandlingFailedError) -> str:
+        many = ""
+        if self._park_failures:
+            many = f" The {PARKED_IN_A_ROW_MAX} events before it that a handler tried failed too and are parked."
+        return (
+            f"event {event.position} of owner {event.owner_id!r}: {failure}.{many} Mend the cause and start again: the "
+            "event comes first. Nothing of this partition is handled until then"
+        )
 
     async def note(self, offset: int, record: ParkingRecord) -> None:
         """Take in a record of the parked topic that was read while events are being handled.

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +26,10 @@ from consumers.subscriber.kafka_parking_log import CLIENT_ID, KafkaParkingLog
 from consumers.subscriber.lane import Lane
 from consumers.subscriber.parking import ParkedPartition
 from consumers.subscriber.sequence_guard import SequenceGuard
+from ledger.broker.bounded import finish_within
 from ledger.broker.kafka_admin import KafkaTopicAdmin
 from ledger.broker.kafka_publisher import KafkaPublisher
+from ledger.domain.limits import APP_PATTERN
 from ledger.messages.topics import Topics
 
 OnFailure = Literal["park", "halt"]
@@ -48,6 +51,9 @@ REBALANCE_LIMIT_S: Final = 60.0
 
 REVOKE_LIMIT_S: Final = 20.0
 """How long an event in hand may take when its partition is taken away or the subscriber stops; then it is cancelled."""
+
+STOP_LIMIT_S: Final = 10.0
+"""How long leaving Kafka may take once nothing is in hand; without Kafka it has no end."""
 
 METADATA_AGE_MAX_MS: Final = 30_000
 
@@ -96,8 +102,10 @@ class LedgerSubscriber:
             retries: How often a failing handler is tried.
 
         Raises:
-            ValueError: the retries could take longer than Kafka lets a consumer be silent.
+            ValueError: `app` is no app's name, or the retries could take longer than Kafka lets a consumer be silent.
         """
+        if not re.match(APP_PATTERN, app):
+            raise ValueError(f"not the name of an app: {app!r}")
         retries = retries or RetryPolicy()
         if BATCH_BUDGET_S + retries.worst_case_s >= POLL_LIMIT_S:
             raise ValueError(
@@ -180,9 +188,9 @@ class LedgerSubscriber:
             raise
 
     async def stop(self) -> None:
-        """Finish the event in hand within a limit, commit, and leave the group."""
+        """Finish the event in hand within a limit, commit, and leave the group; within limits also without Kafka."""
         await self._finish()
-        await self.broker.stop()
+        await finish_within(STOP_LIMIT_S, self.broker.stop())
         await self._close()
 
     async def run(self) -> None:
@@ -265,7 +273,7 @@ class LedgerSubscriber:
         await self._parking_log.stop()
         admin, self._admin = self._admin, None
         if admin is not None:
-            await admin.close()
+            await finish_within(STOP_LIMIT_S, admin.close())
 
     def _new_broker(self) -> KafkaBroker:
         # Everything that FastStream would choose otherwise is stated: it defaults to the latest offset, to committing

@@ -19,7 +19,7 @@ from consumers.subscriber import (
 from consumers.subscriber.delivery import Delivery
 from consumers.subscriber.errors import HandlingFailedError, InterruptedDeliveryError, ParkingUnavailableError
 from consumers.subscriber.handlers import Handler, Handlers, Route
-from consumers.subscriber.lane import Lane
+from consumers.subscriber.lane import PARKED_IN_A_ROW_MAX, Lane
 from consumers.subscriber.parking import ParkedPartition, ParkingRecord
 from consumers.subscriber.sequence_guard import BEGINNING, SequenceGuard
 from tests.subscriber_topics import Seen
@@ -103,6 +103,18 @@ async def test_a_failing_handler_halts_if_the_app_chose_so() -> None:
     for _ in range(2):
         with pytest.raises(SubscriberHaltedError, match="event 0:1 of owner 'ada'"):
             await events.give(event)
+
+
+async def test_when_every_event_fails_the_partition_is_halted_before_every_owner_is_parked() -> None:
+    seen = Seen()
+    events = listening(seen)
+    owners = [f"owner-{number}" for number in range(PARKED_IN_A_ROW_MAX + 1)]
+    seen.failing = set(owners)
+    made = [events.chain.posted(owner, "CREDIT_ADD", 1) for owner in owners]
+    await events.give(*made[:-1])
+    with pytest.raises(SubscriberHaltedError, match="The 20 events before it that a handler tried failed too"):
+        await events.give(made[-1])
+    assert len(events.parked_owners) == PARKED_IN_A_ROW_MAX
 
 
 @given(
@@ -238,6 +250,13 @@ async def test_an_event_whose_parking_kafka_did_not_take_is_new_when_it_comes_ag
 def test_retries_that_outlast_kafkas_patience_are_refused() -> None:
     with pytest.raises(ValueError, match="allowed are 240 s"):
         subscriber(retries=RetryPolicy(attempts=5, attempt_limit_s=60))
+
+
+def test_an_app_that_cannot_be_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="not the name of an app"):
+        LedgerSubscriber(
+            app="Example App", group="g", kafka_bootstrap_servers="nowhere:1", on_failure="park", start="now"
+        )
 
 
 def test_a_handler_that_is_not_async_is_refused() -> None:
