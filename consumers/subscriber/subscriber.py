@@ -45,7 +45,9 @@ EMPTY_POLL_MS: Final = 20
 """FastStream waits this long in an empty poll and once more after it: the most that it adds to an event's latency."""
 
 SESSION_TIMEOUT_MS: Final = 10_000
-HEARTBEAT_INTERVAL_MS: Final = 2_000
+HEARTBEAT_INTERVAL_MS: Final = 1_000
+"""A member learns of a rebalance by its next heartbeat."""
+
 REBALANCE_LIMIT_S: Final = 60.0
 """How long a rebalance waits for a member that still handles an event."""
 
