@@ -22,7 +22,7 @@ class Route:
     @property
     def name(self) -> str:
         """What messages call the handler."""
-        return getattr(self.handler, "__qualname__", repr(self.handler))
+        return getattr(self.handler, "__qualname__", type(self.handler).__qualname__)
 
     def wants(self, event: RecordedEvent) -> bool:
         """Whether the event passes the filter. A type that the app does not name passes by unhandled."""

@@ -190,7 +190,7 @@ async def test_a_failing_handler_is_tried_again_then_halts_and_a_restart_begins_
     seen.failing = {events[2].owner_id}
     await ledger.publish(*events)
     subscriber = listening(ledger, seen, on_failure="halt")
-    with pytest.raises(SubscriberHaltedError, match="Mend the handler and start again"):
+    with pytest.raises(SubscriberHaltedError, match="Mend the cause and start again"):
         await subscriber.run()
     assert [event.sequence for event in seen.events] == [1, 2]
     assert seen.attempts == 2 + 3
