@@ -59,3 +59,37 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, f"not within {WAIT_S} s: {what}"
         await asyncio.sleep(0.02)
+
+
+async def assert_read_models_equal_the_fold(ledger: LedgerOnServers) -> None:
+    """Invariant 9, by a fold that shares nothing with the code under test."""
+    events = await ledger.events()
+    reached = {
+        (row["read_model"], row["partition"]): (row["version"], row["sequence"], row["hash"].hex())
+        for row in await ledger.pool.fetch(
+            "SELECT read_model, version, partition, sequence, hash FROM projections.checkpoint "
+            "JOIN projections.read_model ON name = read_model AND active_version = version"
+        )
+    }
+    hashes = {(event.partition, event.sequence): event.hash for event in events}
+    for (_, partition), (_, sequence, last_hash) in reached.items():
+        assert last_hash == hashes.get((partition, sequence), "0" * 64)
+    version = reached["balances", 0][0]
+    expected: dict[tuple[str, str], tuple[int, int, object]] = {}
+    for event in events:
+        if event.sequence <= reached["balances", event.partition][1] and event.reason is None:
+            balance, entries, _ = expected.get((event.owner_id, event.credit_type), (0, 0, None))
+            expected[event.owner_id, event.credit_type] = (balance + event.amount, entries + 1, event.occurred_at)
+    rows = await ledger.pool.fetch(f"SELECT * FROM projections.balances_v{version}")
+    assert {
+        (row["owner_id"], row["credit_type"]): (row["balance"], row["account_version"], row["last_updated"])
+        for row in rows
+    } == expected
+    version = reached["statements", 0][0]
+    rows = await ledger.pool.fetch(f"SELECT * FROM projections.statements_v{version} ORDER BY partition, sequence")
+    names = list(rows[0].keys()) if rows else []  # every column is named like the event's field
+    assert [[row[name] for name in names] for row in rows] == [
+        [getattr(event, name) for name in names]
+        for event in events
+        if event.sequence <= reached["statements", event.partition][1]
+    ]
