@@ -34,9 +34,9 @@ check: test-environment  ## lint, format, types and import rules
 	$(STEP) "import rules"
 	@$(BIN)/lint-imports --no-cache
 
-bench: test-environment  ## the benchmark: commands per second, latency, memory
+bench: test-environment  ## the benchmark: commands per second, latency, memory (QUICK=1: under three minutes)
 	$(STEP) "benchmark"
-	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)
 
 simulate: test-environment  ## the simulation with many seeds: make simulate SEEDS=200000 FIRST=0
 	$(STEP) "simulation"

@@ -1,6 +1,7 @@
 """How Alembic reaches the database: the address comes from the caller, or with `-x url=postgresql://...`."""
 
 import asyncio
+from pathlib import Path
 
 from sqlalchemy import Connection, pool
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -17,6 +18,9 @@ def _url() -> str:
 
 
 def _run(connection: Connection) -> None:
+    # Processes that start together all migrate; the lock lasts as long as the connection.
+    connection.exec_driver_sql((Path(__file__).parent / "sql" / "one_at_a_time.sql").read_text())
+    connection.commit()
     context.configure(connection=connection, version_table="ledger_alembic_version", transaction_per_migration=True)
     with context.begin_transaction():
         context.run_migrations()

@@ -208,7 +208,9 @@ class _Build:
                     await self._connection.fetch(sql(_PACKAGE, "lock_checkpoints"), self._model.name, old)
                 # The record is never behind a read model: with this, the new version is not behind the old one.
                 await self._fill_to_head()
-                await self._connection.execute(sql(_PACKAGE, "carry_offsets"), self._model.name, self._version, old)
+                await self._connection.execute(
+                    sql(_PACKAGE, "carry_offsets"), self._model.name, self._version, old, may_go_back
+                )
                 status = await self._connection.execute(
                     sql(_PACKAGE, "swap_version"), self._model.name, self._version, old, may_go_back
                 )

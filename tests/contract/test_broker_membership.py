@@ -123,6 +123,19 @@ async def test_a_member_whose_loop_does_not_turn_leaves_and_comes_back_when_it_t
     await until(lambda: shared_out(sound, stalled), sound, stalled)
 
 
+async def test_a_member_that_was_left_for_a_stall_can_rejoin_at_once(join: Join) -> None:
+    sound, stalled = await join(), await join(loop_stall_limit_s=2.5)
+    await until(lambda: shared_out(sound, stalled), sound, stalled)
+    await until(lambda: shared_out(sound), sound)
+    async with asyncio.timeout(5.0):
+        await stalled.rejoin()
+    stalled.turned()
+    await until(lambda: shared_out(sound, stalled), sound, stalled)
+    generation = sound.generation
+    await sound.changed(generation, 0.5)
+    assert sound.generation == generation, "it has joined once"
+
+
 async def test_a_loop_that_turns_keeps_its_partitions(join: Join) -> None:
     member = await join(loop_stall_limit_s=0.5)
     await until(lambda: shared_out(member), member)

@@ -1,0 +1,44 @@
+"""Kafka and Postgres for the benchmark: servers of its own, as durable as those of `make run`."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ledger.settings import Settings
+from service.stack import Addresses, remove_state, resolve
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Running servers."""
+
+    stack: str
+    addresses: Addresses
+    pids: dict[str, int]
+    """`kafka` and `postgres`, where they are processes of this machine that we started; otherwise not measured."""
+
+    home: Path
+
+
+@asynccontextmanager
+async def running_servers(home: Path, say: Say) -> AsyncIterator[Servers]:
+    """Start them, and delete all that they kept at the end.
+
+    Local processes unless LEDGER_STACK says otherwise: their CPU can be measured, and they share nothing with a ledger
+    that runs on this machine. `purpose="run"`: Postgres waits for the disk at every commit.
+    """
+    settings = Settings()
+    database = settings.database_url.get_secret_value() if settings.database_url else None
+    choice = "local" if settings.stack == "auto" and database is None else settings.stack
+    stack = resolve(choice, settings.kafka_bootstrap_servers, database, home, purpose="run").stack
+    addresses = await stack.start(say)
+    try:
+        status = await stack.status()
+        yield Servers(stack.name, addresses, {one.server: one.pid for one in status if one.pid is not None}, home)
+    finally:
+        await stack.stop(say)
+        if stack.name == "local":
+            await remove_state(home, say)

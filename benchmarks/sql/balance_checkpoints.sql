@@ -1,0 +1,1 @@
+SELECT partition, sequence FROM projections.checkpoint WHERE read_model = 'balances'

@@ -1,0 +1,2 @@
+-- {name} is made up by the benchmark.
+CREATE DATABASE "{name}"
