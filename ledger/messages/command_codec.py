@@ -140,10 +140,8 @@ def encode_command(command: Command) -> bytes:
 
 
 def _may_repeat_a_field(value: bytes, message: CommandMessage, metadata: bytes | None) -> bool:
-    # msgspec takes the last of two fields of one name without a word. Where nothing is escaped every quotation mark
-    # delimits a name or a text, so counting them (0.3 us; a full check takes 4) shows that no name came twice.
-    if b"\\" in value:
-        return True
+    # msgspec takes the last of two fields of one name without a word. Every name and every text has two quotation
+    # marks around it, so when there are no more than these (0.2 us; a full check takes 4) no name came twice.
     marks = 20  # five names and five texts that no command lacks
     if message.amount is not UNSET:
         marks += 2
