@@ -14,7 +14,7 @@ from consumers.subscriber import (
     list_parked,
     retry_parked,
 )
-from consumers.subscriber.parking import Parked, encode_parking_record
+from consumers.subscriber.parking import Handled, Parked, encode_parking_record
 from tests.subscriber_topics import APP, Bench, Seen, bench, until
 
 pytestmark = pytest.mark.integration
@@ -194,6 +194,20 @@ async def test_something_else_on_the_parked_topic_halts_and_a_newer_kind_does_no
         await ledger.publish_raw(0, b"hello", topic=topic)
         halt = await subscriber.wait_halted()
     assert "only this app and `ledger parked` may write there" in str(halt)
+
+
+async def test_an_event_that_was_parked_and_released_before_its_offset_was_committed_is_not_handled_again(
+    ledger: Bench,
+) -> None:
+    """A subscriber died between parking and committing; its successor has released the event first of all."""
+    events, seen = alternating(ledger, 4), Seen()
+    group, at = f"{ledger.topics.prefix}.content", events[0].occurred_at
+    for record in (Parked(group, "ada", at, events[0], "boom", 3), Handled(group, "ada", at, events[0].sequence)):
+        await ledger.publish_raw(0, encode_parking_record(record), topic=ledger.topics.parked(APP))
+    await ledger.publish(*events)
+    async with listening(ledger, seen):
+        await until(lambda: len(seen.events) >= 3, "the others")
+    assert sorted(event.sequence for event in seen.events) == [2, 3, 4]
 
 
 async def test_an_event_parked_by_a_member_that_has_lost_the_partition_is_settled_by_its_holder(ledger: Bench) -> None:

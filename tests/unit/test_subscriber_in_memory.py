@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from faststream import AckPolicy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,12 +18,14 @@ from consumers.subscriber import (
     RetryPolicy,
     SubscriberHaltedError,
 )
+from consumers.subscriber.consumption import ABANDON_LIMIT_S, COMMIT_LIMIT_S
 from consumers.subscriber.delivery import Delivery
 from consumers.subscriber.errors import HandlingFailedError, InterruptedDeliveryError, ParkingUnavailableError
 from consumers.subscriber.handlers import Handler, Handlers, Route
 from consumers.subscriber.lane import PARKED_IN_A_ROW_MAX, Lane
 from consumers.subscriber.parking import ParkedPartition, ParkingRecord
 from consumers.subscriber.sequence_guard import BEGINNING, SequenceGuard
+from consumers.subscriber.subscriber import BATCH_BUDGET_S, REVOKE_LIMIT_S
 from tests.subscriber_topics import Seen
 
 
@@ -245,6 +249,21 @@ async def test_an_event_whose_parking_kafka_did_not_take_is_new_when_it_comes_ag
         await lane.take(EVENT)
     seen.failing = set()
     assert await lane.take(EVENT) is Outcome.HANDLED
+
+
+def test_every_default_of_faststream_that_would_lose_events_is_stated_otherwise() -> None:
+    broker = subscriber().broker
+    (used,) = broker.subscribers
+    assert used.ack_policy is AckPolicy.MANUAL
+    stated = used._connection_args  # type: ignore[attr-defined]
+    assert stated["enable_auto_commit"] is False
+    assert stated["auto_offset_reset"] == "earliest"
+    assert stated["partition_assignment_strategy"] == (RangePartitionAssignor,)
+    assert stated["isolation_level"] == "read_committed"
+    assert stated["rebalance_timeout_ms"] > 1000 * (REVOKE_LIMIT_S + ABANDON_LIMIT_S + COMMIT_LIMIT_S)
+    assert stated["max_poll_interval_ms"] > 1000 * (BATCH_BUDGET_S + RetryPolicy().worst_case_s)
+    assert broker.config.broker_config.consumer_only
+    assert not broker.config.broker_config.allow_auto_create_topics
 
 
 def test_retries_that_outlast_kafkas_patience_are_refused() -> None:
