@@ -90,8 +90,8 @@ class AssignmentBoard:
         # Not an event for every turn: this looks once per limit.
         while (remaining_s := self._turned_at_s + limit_s - loop.time()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(remaining_s)
+        self._turned.clear()
 
     async def next_turn(self) -> None:
-        """Return when the loop turns again."""
-        self._turned.clear()
+        """Return when the loop has turned since it was found to be stalled."""
         await self._turned.wait()

@@ -79,6 +79,7 @@ class KafkaMembership:
 
     async def rejoin(self) -> None:
         """Leave and begin to join again, within REJOIN_LIMIT_S; goes on trying in the background after that."""
+        self._board.turned()  # whoever calls this turns, and may have been left for a stall
         self._board.withdraw()
         self._joined.clear()
         self._leave_wanted.set()
@@ -109,6 +110,7 @@ class KafkaMembership:
         """Poll until there is a reason to leave, and return it."""
         # Tasks of their own: during a rebalance a poll waits without limit, and the loop is watched meanwhile.
         self._board.expect_turns()
+        self._leave_wanted.clear()  # this is a new membership, which is all that was wanted
         polling = asyncio.create_task(_poll_without_end(consumer))
         leave_wanted = asyncio.create_task(self._leave_wanted.wait())
         stalled = asyncio.create_task(self._board.stalled(self._loop_stall_limit_s))
@@ -122,7 +124,6 @@ class KafkaMembership:
             await asyncio.sleep(JOIN_BACKOFF_S)
             return f"its member failed: {polling.exception()!r}"
         finally:
-            self._leave_wanted.clear()
             for task in reasons:
                 task.cancel()
 

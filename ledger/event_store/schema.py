@@ -52,6 +52,7 @@ partition_head = Table(
     _text("trying", nullable=True),
     Column("trying_claims", SmallInteger, nullable=False, server_default=text("0")),
     _text("halted_because", nullable=True),
+    postgresql_with={"fillfactor": "50"},
     comment="The fence of each partition, and where its record ends.",
 )
 
@@ -65,6 +66,7 @@ command_offset = Table(
     Column("last_timestamp_ms", BigInteger, nullable=False),
     Column("last_digest", LargeBinary, nullable=False),
     PrimaryKeyConstraint("app", "partition", name="command_offset_pkey"),
+    postgresql_with={"fillfactor": "50"},
     comment="How far each command topic is consumed, and what the last consumed record was.",
 )
 

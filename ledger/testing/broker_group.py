@@ -16,11 +16,10 @@ class InMemoryGroup:
         self._rebalancing: asyncio.Task[None] | None = None
 
     def join(self, member: "InMemoryMembership") -> None:
-        """Take a member in; one that has found its way back already is in."""
-        if member in self._members:
-            return
-        self._members.append(member)
-        self._rebalance()
+        """Take a member in; one that is in the group stays in it."""
+        if member not in self._members:
+            self._members.append(member)
+            self._rebalance()
 
     def leave(self, member: "InMemoryMembership") -> None:
         """Let a member go; one that is not in the group is let go already."""
@@ -102,6 +101,7 @@ class InMemoryMembership:
 
     async def rejoin(self) -> None:
         """Leave and join again."""
+        self.board.turned()
         self.board.withdraw()
         self._group.leave(self)
         self._group.join(self)
