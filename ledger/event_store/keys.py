@@ -22,7 +22,9 @@ class CommandKey(NamedTuple):
 
 def command_key(app: str, owner_id: str, command_id: UUID) -> CommandKey:
     """The key of a command. No text contains NUL, so the digest is over unambiguous bytes."""
-    return CommandKey(command_id, pgproto.UUID(blake2b(f"{app}\0{owner_id}".encode(), digest_size=16).digest()))
+    return CommandKey(
+        pgproto.UUID(command_id.bytes), pgproto.UUID(blake2b(f"{app}\0{owner_id}".encode(), digest_size=16).digest())
+    )
 
 
 def nonce_key(app: str, owner_id: str, nonce: str) -> UUID:
