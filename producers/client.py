@@ -34,7 +34,7 @@ CLOSE_WAIT_S: Final = 10.0
 ADMITTED_AT_ONCE_MAX: Final = 1_000
 """Commands of one batch call that are checked and queued between two looks at the event loop."""
 
-SLICES_AWAITED_MAX: Final = 10
+SLICES_AWAITED_MAX: Final = 4
 """So many times `ADMITTED_AT_ONCE_MAX` outcomes of one batch call are waited for at a time."""
 
 _NOT_OPEN: Final = "the client is not open: use it inside `async with LedgerClient(...) as ledger:`"
@@ -224,7 +224,11 @@ class LedgerClient:
         prepared = self._prepare(request)
         wait = OutcomeWait(queue, self._open_follower(), prepared, limit)
         await wait.register()
-        [sending] = await queue.put([prepared], limit)
+        try:
+            [sending] = await queue.put([prepared], limit)
+        except asyncio.CancelledError:
+            wait.abandon()
+            raise
         return await wait.outcome(sending)
 
     async def submit_many(
@@ -234,29 +238,42 @@ class LedgerClient:
         error that `submit` would raise. `wait_s` counts for each command from when it was its turn to be sent."""
         limit = self._outcome_wait_s if wait_s is None else wait_s
         queue, follower = self._open_queue(), self._open_follower()
-        results: list[asyncio.Task[Outcome] | LedgerError] = []
-        slices_under_way: deque[list[asyncio.Task[Outcome]]] = deque()
+        under_way: deque[list[asyncio.Future[Outcome] | LedgerError]] = deque()
+        collected: list[Outcome | LedgerError] = []
+        waits: list[OutcomeWait | LedgerError] = []
         try:
             for slice_ in _slices(requests):
-                if len(slices_under_way) >= SLICES_AWAITED_MAX and (oldest := slices_under_way.popleft()):
-                    await asyncio.wait(oldest)
-                waits: list[OutcomeWait | LedgerError] = []
+                if len(under_way) >= SLICES_AWAITED_MAX:
+                    # At once, not at the end: a million tasks that are done would keep the garbage collector busy.
+                    finished = await _collected(under_way[0])
+                    collected += finished
+                    under_way.popleft()
+                waits = []
                 for request in slice_:
                     waits.append(await self._registered_or_error(request, queue, follower, limit))
                 started = [wait for wait in waits if isinstance(wait, OutcomeWait)]
                 sendings = await queue.put([wait.prepared for wait in started], limit)
-                tasks = [
-                    asyncio.create_task(wait.outcome(sending)) for wait, sending in zip(started, sendings, strict=True)
-                ]
-                slices_under_way.append(tasks)
-                following = iter(tasks)
-                results += [wait if isinstance(wait, LedgerError) else next(following) for wait in waits]
-            return await _collected(results)
+                tasks = iter(
+                    [
+                        asyncio.create_task(wait.outcome(sending))
+                        for wait, sending in zip(started, sendings, strict=True)
+                    ]
+                )
+                under_way.append([wait if isinstance(wait, LedgerError) else next(tasks) for wait in waits])
+            while under_way:
+                finished = await _collected(under_way[0])
+                collected += finished
+                under_way.popleft()
         except asyncio.CancelledError:
-            for result in results:
-                if isinstance(result, asyncio.Task):
-                    result.cancel()
+            for results in under_way:
+                for result in results:
+                    if isinstance(result, asyncio.Future):
+                        result.cancel()
+            for wait in waits:
+                if isinstance(wait, OutcomeWait):
+                    wait.abandon()
             raise
+        return collected
 
     async def follow_outcomes(self, limit_s: float = OUTCOME_WAIT_S) -> None:
         """Begin to read the ledger's answers now, rather than at the first `submit`.

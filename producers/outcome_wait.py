@@ -39,6 +39,11 @@ class OutcomeWait:
         command = self.prepared.command
         self._answer = await self._follower.register(command.owner_id, command.command_id, self._limit_s)
 
+    def abandon(self) -> None:
+        """Wait no longer."""
+        if self._answer is not None:
+            self._answer.cancel()
+
     async def outcome(self, sending: Sending) -> Outcome:
         """Wait for the answer; while none comes send the same bytes again after 1, 2, 4 ... seconds.
 
@@ -67,8 +72,7 @@ class OutcomeWait:
                 pause *= 2
                 [sending] = await self._queue.put([self.prepared], left_s)
         finally:
-            if self._answer is not None:
-                self._answer.cancel()
+            self.abandon()
             self._queue.withdraw(sending)
 
     async def _acknowledged(self, sending: Sending) -> None:

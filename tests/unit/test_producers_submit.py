@@ -25,6 +25,7 @@ from producers import (
     UnknownOperation,
     outcome_wait,
     reopening_publisher,
+    send_queue,
 )
 from tests.answering_ledger import PARTITIONS, TOPICS, AnsweringLedger, Faults, InMemoryConnection, answering_ledger
 
@@ -65,6 +66,12 @@ def all_commands(broker: InMemoryBroker) -> list[bytes | None]:
     return [value for partition in range(PARTITIONS) for value in commands_in(broker, partition)]
 
 
+def tail_of(client: LedgerClient) -> TailReader:
+    assert client._follower is not None
+    assert isinstance(client._follower._tail, TailReader)
+    return client._follower._tail
+
+
 async def test_submit_gives_the_entry_and_the_balance(client: LedgerClient) -> None:
     first = await client.submit("CREDIT_ADD", "alice", "top-up", 100)
     second = await client.submit("CREDIT_SPEND", "alice", "order", -30)
@@ -79,7 +86,7 @@ async def test_the_waiter_is_registered_before_the_command_is_published(
 ) -> None:
     """Otherwise a quick answer could pass unseen."""
     await client.follow_outcomes()
-    [tail] = [tail for tail in [client._follower and client._follower._tail] if isinstance(tail, TailReader)]
+    tail = tail_of(client)
     waiters_at_publication = []
 
     async def look(operation: Operation) -> None:
@@ -198,6 +205,30 @@ async def test_more_than_one_slice_is_answered(client: LedgerClient, monkeypatch
     assert sorted(result.balance for result in results if isinstance(result, Outcome)) == sorted(
         balance for balance in range(1, 21) for _ in range(5)
     )
+
+
+async def test_a_cancelled_call_leaves_no_waiter_behind(
+    client: LedgerClient, fake: AnsweringLedger, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.follow_outcomes()
+    monkeypatch.setattr(send_queue, "BUFFERED_RECORDS_MAX", 1)
+    monkeypatch.setattr("producers.client.ADMITTED_AT_ONCE_MAX", 2)
+    faults.holding["publish"] = asyncio.Event()
+    faults.reached["publish"] = asyncio.Event()
+    calls = [
+        asyncio.create_task(client.submit_many(CommandRequest("CREDIT_ADD", "a", str(n)) for n in range(6))),
+        asyncio.create_task(client.submit("CREDIT_ADD", "a", "single")),
+    ]
+    await faults.reached["publish"].wait()
+    assert tail_of(client).waiters > 0
+    for call in calls:
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert tail_of(client).waiters == 0
+    faults.holding.pop("publish").set()
 
 
 async def test_leaving_the_client_ends_those_who_wait_for_outcomes(fake: AnsweringLedger) -> None:
