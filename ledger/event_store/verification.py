@@ -44,6 +44,9 @@ class FoldWitness(Protocol):
     async def see(self, partition: int, accounts: Mapping[AccountKey, Folded]) -> None:
         """The accounts after the event at the checkpoint (at 0: none). Raises Violation."""
 
+    async def finish(self) -> None:
+        """All partitions were shown. Raises Violation."""
+
 
 async def verify_record(
     connection: asyncpg.Connection, progress: Progress, witnesses: Collection[FoldWitness] = ()
@@ -92,6 +95,8 @@ async def verify_record(
     await events.nothing_left()
     await keys.finish()
     await accounts.finish()
+    for witness in witnesses:
+        await witness.finish()
     return Verified(identity, done, accounts.count, heads)
 
 

@@ -13,10 +13,13 @@ FETCH_TIMEOUT_S: Final = 3_600.0
 class RowStream:
     """The rows of one statement, with a look at the next one. Lives within the connection's transaction."""
 
-    def __init__(self, connection: asyncpg.Connection, statement: str, *arguments: object) -> None:
+    def __init__(
+        self, connection: asyncpg.Connection, statement: str, *arguments: object, rows_per_fetch: int = ROWS_PER_FETCH
+    ) -> None:
         self._connection = connection
         self._statement = statement
         self._arguments = arguments
+        self._rows_per_fetch = rows_per_fetch
         self._cursor: Any = None
         self._rows: Sequence[asyncpg.Record] = ()
         self._index = 0
@@ -42,5 +45,5 @@ class RowStream:
     async def _fetch(self) -> None:
         if self._cursor is None:
             self._cursor = await self._connection.cursor(self._statement, *self._arguments, timeout=FETCH_TIMEOUT_S)
-        self._rows = await self._cursor.fetch(ROWS_PER_FETCH, timeout=FETCH_TIMEOUT_S)
+        self._rows = await self._cursor.fetch(self._rows_per_fetch, timeout=FETCH_TIMEOUT_S)
         self._index = 0

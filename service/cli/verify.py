@@ -51,7 +51,7 @@ async def _verify(session: Session, kafka: bool | None) -> ExitCode:
         async with session.connection() as connection:
             with output.progress("") as progress:
                 bars = _Bars(progress)
-                found = await verify_everything(connection, reader, session.topics, lambda: (), bars.show)
+                found = await verify_everything(connection, reader, session.topics, bars.show)
     except Violation as violation:
         output.result(
             {

@@ -1,13 +1,14 @@
 """One verification: the record, the read models against it, the topic against it."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import asyncpg
 
 from ledger.broker.protocol import RecordReader, TopicPartition
-from ledger.event_store.verification import FoldWitness, Verified, read_heads, verify_record
+from ledger.event_store.verification import Verified, read_heads, verify_record
 from ledger.messages.topics import Topics
+from service.verification.read_models import read_model_witnesses
 from service.verification.topic import TopicAuditor
 
 Progress = Callable[[str, int, int], None]
@@ -27,7 +28,6 @@ async def verify_everything(
     connection: asyncpg.Connection,
     reader: RecordReader | None,
     topics: Topics,
-    witnesses: Callable[[], Collection[FoldWitness]],
     progress: Progress,
 ) -> Everything:
     """Check everything in one snapshot. `reader` is a started one, or None to leave Kafka out.
@@ -45,7 +45,8 @@ async def verify_everything(
         partitions = [TopicPartition(topics.events, partition) for partition in published]
         bounds = {one.partition: bound for one, bound in (await reader.bounds(partitions)).items()}
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        record = await verify_record(connection, lambda done, total: progress("events", done, total), witnesses())
+        witnesses = await read_model_witnesses(connection)
+        record = await verify_record(connection, lambda done, total: progress("events", done, total), witnesses)
         if reader is None:
             return Everything(record, None)
         heads = {partition: head.sequence for partition, head in record.heads.items()}

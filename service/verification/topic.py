@@ -21,6 +21,9 @@ POLL_WAIT_S: Final = 1.0
 SILENT_POLLS_MAX: Final = 30
 """Polls without a record, one after another, before Kafka counts as away."""
 
+ROWS_PER_FETCH: Final = 500
+"""Of each partition; all partitions are read at the same time."""
+
 REPEATS_PER_LOOK_UP: Final = 1_000
 _PACKAGE: Final = "service.verification"
 _RECORD: Final = "ledger.event_store"
@@ -59,26 +62,34 @@ class TopicAuditor:
             TopicSilentError, BrokerUnavailableError: Kafka is away.
         """
         total = sum(bound.end - bound.start for bound in bounds.values())
-        done = 0
-        for partition, bound in sorted(bounds.items()):
-            audit = _PartitionAudit(self._connection, self._topic, partition, heads[partition])
-            topic_partition = TopicPartition(self._topic, partition)
-            self._reader.assign({topic_partition: bound.start})
-            position = bound.start
-            silent = 0
-            while position < bound.end and not (silent and self._reader.caught_up(topic_partition)):
-                records = await self._reader.poll(POLL_RECORDS_MAX, POLL_WAIT_S)
-                silent = 0 if records else silent + 1
-                if silent > SILENT_POLLS_MAX:
-                    raise TopicSilentError(f"{self._topic}:{partition} gives nothing from offset {position} on")
-                for record in records:
-                    if record.offset < bound.end:
-                        await audit.see(record)
-                    position = record.offset + 1
-                progress(min(done + position - bound.start, total), total)
-            await audit.finish(published[partition])
-            done += bound.end - bound.start
+        audits = {
+            partition: _PartitionAudit(self._connection, self._topic, partition, heads[partition])
+            for partition in bounds
+        }
+        # All at once: the reader asks the broker for whatever it has, of every partition in one request.
+        self._reader.assign({TopicPartition(self._topic, one): bound.start for one, bound in bounds.items()})
+        unread = {partition for partition, bound in bounds.items() if bound.start < bound.end}
+        done, silent = 0, 0
+        progress(done, total)
+        while unread:
+            records = await self._reader.poll(POLL_RECORDS_MAX, POLL_WAIT_S)
+            for record in records:
+                if record.partition not in unread:
+                    continue  # published since the bounds were asked for
+                await audits[record.partition].see(record)
+                done += 1
+                if record.offset + 1 >= bounds[record.partition].end:
+                    unread.discard(record.partition)
+            progress(done, total)
+            silent = 0 if records else silent + 1
+            if silent:
+                # A log can end in a marker that is no record.
+                unread = {one for one in unread if not self._reader.caught_up(TopicPartition(self._topic, one))}
+            if silent > SILENT_POLLS_MAX:
+                raise TopicSilentError(f"{self._topic} gives nothing more of partitions {sorted(unread)}")
         self._reader.assign({})
+        for partition, audit in sorted(audits.items()):
+            await audit.finish(published[partition])
         return total
 
 
@@ -88,7 +99,9 @@ class _PartitionAudit:
         self._topic = topic
         self._partition = partition
         self._head = head
-        self._rows = RowStream(connection, sql(_PACKAGE, "events_of_partition"), partition)
+        self._rows = RowStream(
+            connection, sql(_PACKAGE, "events_of_partition"), partition, rows_per_fetch=ROWS_PER_FETCH
+        )
         self._next = 1
         self._prev_hash = GENESIS
         self._repeats: list[tuple[Record, RecordedEvent]] = []

@@ -1,0 +1,1 @@
+SELECT count(*) FROM projections.balances_v{version}
