@@ -28,7 +28,7 @@ from service.wiring import Wiring, holder_name
 PROJECTED_WITHIN_S: Final = 30.0
 """How long the read model may take to contain the example app's commands."""
 
-CHILDREN: Final = ("consumer", "projector")
+CHILDREN: Final = ("consumer", "projector", "http")
 """In the order of their start."""
 
 STOP_ORDER: Final = ("http", "consumer", "projector")
