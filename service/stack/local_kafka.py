@@ -74,11 +74,26 @@ class LocalKafka:
         self.process = ServerProcess("Kafka", folder / "pid.json", folder / "kafka.log")
         self._stdout = ServerProcess("Kafka", folder / "pid.json", folder / "kafka.out")
 
+    def require_free_ports(self) -> None:
+        """To be asked before anything is started.
+
+        Raises:
+            StackError: Another program has a port of ours.
+        """
+        if self.process.pid is not None:
+            return
+        for port in (self._port, self._controller_port):
+            if not is_free(port):
+                raise StackError(
+                    f"port {port}, which Kafka uses from {self._folder.parent}, is taken by {holder(port)}. "
+                    f"Stop that, or delete {self._folder.parent / 'ports.json'} to have other ports chosen."
+                )
+
     async def start(self, report: Report) -> None:
         """Returns when the broker answers.
 
         Raises:
-            StackError: No Java, no jars, a taken port, or a broker that ended or did not answer in time.
+            StackError: No Java, no jars, or a broker that ended or did not answer in time.
         """
         if self.process.pid is not None:
             report(f"Kafka runs already (process {self.process.pid}) and is used: {self.address}")
@@ -110,12 +125,6 @@ class LocalKafka:
 
     def _prepare(self, report: Report) -> list[str]:
         # In a thread, which a Ctrl-C does not end: so everything but the start of the server itself.
-        for port in (self._port, self._controller_port):
-            if not is_free(port):
-                raise StackError(
-                    f"port {port}, which Kafka uses from {self._folder.parent}, is taken by {holder(port)}. "
-                    f"Stop that, or delete {self._folder.parent / 'ports.json'} to have other ports chosen."
-                )
         java, why = find_java()
         report(f"Kafka runs on {why}")
         classpath = kafka_classpath(self._cache, report)

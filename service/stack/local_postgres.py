@@ -64,11 +64,26 @@ class LocalPostgres:
         """
         return self._url(_DATABASE)
 
+    def require_free_ports(self) -> None:
+        """To be asked before anything is started.
+
+        Raises:
+            StackError: Another program has our port.
+        """
+        if self.process.pid is not None:
+            return
+        if not is_free(self._port):
+            raise StackError(
+                f"port {self._port}, which Postgres uses from {self._folder.parent}, is taken by "
+                f"{holder(self._port)}. Stop that, or delete {self._folder.parent / 'ports.json'} "
+                "to have other ports chosen."
+            )
+
     async def start(self, report: Report) -> None:
         """Returns when the database `ledger` exists and lets its owner in.
 
         Raises:
-            StackError: No binaries, a taken port, or a server that ended or did not answer in time.
+            StackError: No binaries, or a server that ended or did not answer in time.
         """
         if self.process.pid is not None:
             report(f"Postgres runs already (process {self.process.pid}) and is used: {self.address}")
@@ -93,12 +108,6 @@ class LocalPostgres:
         return ServerStatus("postgres", wrong is None, self.address, self.process.pid)
 
     async def _start(self, report: Report) -> None:
-        if not is_free(self._port):
-            raise StackError(
-                f"port {self._port}, which Postgres uses from {self._folder.parent}, is taken by "
-                f"{holder(self._port)}. Stop that, or delete {self._folder.parent / 'ports.json'} "
-                "to have other ports chosen."
-            )
         place = await asyncio.to_thread(PostgresPlace.find, self._folder, report)
         if not place.initialised:
             report("initialising Postgres (first start only)")

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from service.stack import Addresses, Stack, StackError, resolve, running_stack, stop_running
+from service.stack.local_postgres import LocalPostgres
 from service.stack.ports import LOOPBACK, choose_free
 from service.stack.state import remembered_ports
 from tests.greetings import Lines, read, write
@@ -22,6 +23,7 @@ from tests.servers import server_home
 
 pytestmark = pytest.mark.integration
 GONE_WITHIN_S = 15.0
+PORT_NAMES = ("kafka", "kafka_controller", "postgres")
 
 
 @pytest.fixture
@@ -44,6 +46,20 @@ async def started(home: Path) -> AsyncIterator[Addresses]:
         await stack.stop(Lines())
 
 
+def local_postgres(home: Path) -> LocalPostgres:
+    return LocalPostgres(home / "postgres", remembered_ports(home, PORT_NAMES)["postgres"], durable=True)
+
+
+@asynccontextmanager
+async def started_postgres(home: Path) -> AsyncIterator[None]:
+    postgres = local_postgres(home)
+    await postgres.start(Lines())
+    try:
+        yield
+    finally:
+        await postgres.stop(Lines())
+
+
 def processes_of(home: Path) -> list[psutil.Process]:
     """Servers that run from the home, however they were started."""
     found = []
@@ -61,10 +77,12 @@ async def until_nothing_runs_from(home: Path) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_a_restart_finds_the_data_at_the_same_addresses(home: Path) -> None:
+async def test_a_restart_finds_the_data_and_two_programs_never_share_it(home: Path) -> None:
     async with started(home) as first:
         await write(first, "hello")
         assert running_stack(home) is not None
+        with pytest.raises(StackError, match="a ledger runs already from"):
+            await local_stack(home).start(Lines())
     assert processes_of(home) == []
     assert running_stack(home) is None
     async with started(home) as second:
@@ -86,7 +104,7 @@ async def test_servers_that_were_killed_come_back_with_what_they_had_confirmed(h
         assert await read(again, 1) == (["before the crash"], ["before the crash"])
 
 
-async def test_servers_left_by_a_program_that_was_killed_are_used_and_stopped_by_the_next(home: Path) -> None:
+async def test_servers_left_by_a_program_that_was_killed_are_used_by_the_next_and_stopped_by_down(home: Path) -> None:
     starter = (
         "import asyncio, os, signal, sys; from pathlib import Path; from service.stack import resolve\n"
         "stack = resolve('local', None, None, Path(sys.argv[1]), purpose='run').stack\n"
@@ -98,22 +116,7 @@ async def test_servers_left_by_a_program_that_was_killed_are_used_and_stopped_by
     await stack.start(said)
     assert "Kafka runs already" in str(said)
     assert "Postgres runs already" in str(said)
-    await stack.stop(Lines())
-    assert processes_of(home) == []
-
-
-async def test_a_second_program_on_the_same_home_is_told_which_one_runs(home: Path) -> None:
-    async with started(home):
-        with pytest.raises(StackError, match="a ledger runs already from"):
-            await local_stack(home).start(Lines())
-        assert len(processes_of(home)) >= 2
-
-
-async def test_down_from_another_shell_stops_what_is_left(home: Path) -> None:
-    up = [sys.executable, "-m", "service.stack", "up"]
-    environment = {"LEDGER_HOME": str(home), "LEDGER_STACK": "local", "PATH": "/usr/bin:/bin"}
-    await asyncio.to_thread(subprocess.run, up, check=True, env=environment, capture_output=True)
-    assert len(processes_of(home)) >= 2
+    # `make down` in another shell.
     assert await stop_running(home, Lines())
     assert processes_of(home) == []
     assert not await stop_running(home, Lines())
@@ -121,7 +124,7 @@ async def test_down_from_another_shell_stops_what_is_left(home: Path) -> None:
 
 @pytest.mark.parametrize("server", ["kafka", "postgres"])
 async def test_a_taken_port_is_named_with_its_holder_and_nothing_stays_behind(home: Path, server: str) -> None:
-    ports = remembered_ports(home, ("kafka", "kafka_controller", "postgres"))
+    ports = remembered_ports(home, PORT_NAMES)
     with socket.socket() as intruder:
         intruder.bind((LOOPBACK, ports[server]))
         intruder.listen()
@@ -166,14 +169,13 @@ async def test_a_first_start_that_was_cut_short_is_begun_again(home: Path) -> No
 
 
 async def test_a_pid_file_of_postgres_that_names_another_program_does_not_prevent_a_start(home: Path) -> None:
-    async with started(home):
+    async with started_postgres(home):
         pass
     (data,) = home.glob("postgres/**/postgresql.conf")
     with subprocess.Popen(["sleep", "60"]) as other:
         data.with_name("postmaster.pid").write_text(f"{other.pid}\n{data.parent}\n1\n5432\n\n127.0.0.1\n\nready\n")
-        async with started(home) as addresses:
-            await write(addresses, "hello")
-        assert other.poll() is None
+        async with started_postgres(home):
+            assert other.poll() is None
         other.kill()
 
 
@@ -194,10 +196,10 @@ async def test_a_killed_test_session_leaves_no_server(home: Path) -> None:
 
 
 async def test_a_server_that_cannot_start_shows_its_log(home: Path) -> None:
-    async with started(home):
+    async with started_postgres(home):
         pass
     (configuration,) = home.glob("postgres/**/postgresql.auto.conf")
     configuration.write_text(f"no_such_setting_{uuid.uuid4().hex} = on\n")
     with pytest.raises(StackError, match=r"Postgres was started and ended[\s\S]*no_such_setting"):
-        await local_stack(home).start(Lines())
+        await local_postgres(home).start(Lines())
     assert processes_of(home) == []
