@@ -120,6 +120,9 @@ class _Build:
         active = await self.active_version()
         await self._drop_leftovers(active)
         await self._create((active or 0) + 1)
+        await self._fill_to_head()
+        for statement in self._model.index:
+            await self._connection.execute(self._model.sql(statement, self._version), timeout=FILL_TIMEOUT_S)
         for _ in range(CATCH_UP_ROUNDS_MAX):
             if await self._fill_to_head() <= SWAP_LAG_EVENTS_MAX:
                 break

@@ -1,4 +1,3 @@
--- Entries and rejections lie apart in the key, so that no number of rejections makes a page of entries slow.
 -- Numbers and times before texts: no padding between them.
 CREATE TABLE projections.statements_v{version} (
     partition integer NOT NULL,
@@ -15,6 +14,5 @@ CREATE TABLE projections.statements_v{version} (
     operation text COLLATE "C" NOT NULL,
     nonce text COLLATE "C" NOT NULL,
     reason text COLLATE "C",
-    detail text COLLATE "C",
-    PRIMARY KEY (owner_id, accepted, sequence)
+    detail text COLLATE "C"
 )
