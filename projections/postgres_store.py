@@ -66,6 +66,18 @@ class PostgresProjectionStore:
             for row in rows
         ]
 
+    async def lost(self, epochs: Mapping[FeedKey, int]) -> frozenset[FeedKey]:
+        """See ProjectionStore."""
+        async with self._connected() as connection:
+            rows = await connection.fetch(
+                sql(_PACKAGE, "read_lost"),
+                [key.read_model for key in epochs],
+                [key.version for key in epochs],
+                [key.partition for key in epochs],
+                list(epochs.values()),
+            )
+        return frozenset(FeedKey(*row) for row in rows)
+
     async def advance(self, batch: Sequence[Advance]) -> frozenset[FeedKey]:
         """See ProjectionStore."""
         async with self._connected() as connection:

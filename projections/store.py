@@ -45,6 +45,9 @@ class ProjectionStore(Protocol):
         The epochs rise by one: every older holder is fenced from now on.
         """
 
+    async def lost(self, epochs: Mapping[FeedKey, int]) -> frozenset[FeedKey]:
+        """Those of these feeds that have another holder by now, or whose version is gone."""
+
     async def advance(self, batch: Sequence[Advance]) -> frozenset[FeedKey]:
         """In one transaction, behind the fence: rows and checkpoints. Answers the feeds that have another holder by
         now, or whose version is gone; if there is one, nothing at all was committed.

@@ -110,6 +110,14 @@ class InMemoryProjectionStore:
         await self._step("claim done")
         return feeds
 
+    async def lost(self, epochs: Mapping[FeedKey, int]) -> frozenset[FeedKey]:
+        """See ProjectionStore."""
+        await self._step("lost")
+        checkpoints = self._projections.checkpoints
+        return frozenset(
+            key for key, epoch in epochs.items() if key not in checkpoints or checkpoints[key].epoch != epoch
+        )
+
     async def advance(self, batch: Sequence[Advance]) -> frozenset[FeedKey]:
         """See ProjectionStore."""
         await self._step("advance")

@@ -31,8 +31,9 @@ POLL_EVENTS_MAX: Final = 4_000
 
 POLL_TIMEOUT_S: Final = 0.5
 ASSIGNMENT_WAIT_S: Final = 0.5
-VERSIONS_CHECK_INTERVAL_S: Final = 2.0
-"""How often a worker looks whether a rebuild has put another version in the place of one that it does not write to."""
+HOLD_CHECK_INTERVAL_S: Final = 2.0
+"""How often a worker looks whether it still holds its feeds: one that is not written to would not notice a rebuild, or
+the late claim of a member that was frozen."""
 
 REJOIN_WAIT_MAX_S: Final = 1.0
 """A member that was fenced waits up to this long, at random, before it joins again: two must not chase each other."""
@@ -90,7 +91,7 @@ class ProjectionWorker:
         # Epochs of feeds that were held when Postgres went away: claimed again only while nobody else has.
         self._lost = False
         self._generation = -1
-        self._versions_checked = 0.0
+        self._checked = 0.0
         self._must_assign = False
         self._away: str | None = None
         self._back_off = BackOff(random)
@@ -130,7 +131,9 @@ class ProjectionWorker:
         if wanted is None:
             await self._membership.changed(generation, ASSIGNMENT_WAIT_S)
             return
-        self._generation = generation
+        if generation != self._generation:
+            self._epochs.clear()  # a new assignment is a right to claim, whoever has claimed since
+            self._generation = generation
         try:
             await self._own(wanted)
             await self._catch_up()
@@ -174,12 +177,19 @@ class ProjectionWorker:
 
     async def _own(self, wanted: frozenset[int]) -> None:
         """Hold exactly the feeds of these partitions and of the active versions."""
+        for key in [key for key in self._feeds if key.partition not in wanted]:
+            del self._feeds[key]  # others have claimed it, or will
+            self._must_assign = True
         now = time.monotonic()
-        held = {key.partition for key in self._feeds}
-        if held == wanted and now - self._versions_checked < VERSIONS_CHECK_INTERVAL_S:
-            return
+        if {key.partition for key in self._feeds} != wanted or now - self._checked >= HOLD_CHECK_INTERVAL_S:
+            self._checked = now
+            lost = await self._store.lost({key: feed.epoch for key, feed in self._feeds.items()})
+            if lost:
+                raise FencedError(lost)
+            await self._claim_missing(wanted)
+
+    async def _claim_missing(self, wanted: frozenset[int]) -> None:
         versions = await self._versions()
-        self._versions_checked = now
         keys = {FeedKey(name, versions[name], partition) for name in self._read_models for partition in wanted}
         if keys == self._feeds.keys():
             return
@@ -202,7 +212,7 @@ class ProjectionWorker:
         wanted = {key: self._epochs.pop(key, None) for key in sorted(keys)}
         feeds = await self._store.claim(wanted, self._holder)
         if len(feeds) < len(wanted):
-            self._versions_checked = 0.0
+            self._checked = 0.0
             # Without a condition nothing but a rebuild can be in the way: the next turn sees the new version.
             self._lost = any(epoch is not None for epoch in wanted.values())
             return
@@ -239,7 +249,7 @@ class ProjectionWorker:
             if versions[key.read_model] == key.version:
                 _log.warning("partition %s of %s has another holder", key.partition, key.read_model)
                 self._lost = True
-        self._versions_checked = 0.0
+        self._checked = 0.0
         self._must_assign = True
 
     async def _rejoin(self) -> None:
@@ -255,7 +265,7 @@ class ProjectionWorker:
     def _forget(self) -> None:
         self._epochs.update({key: feed.epoch for key, feed in self._feeds.items()})
         self._feeds.clear()
-        self._versions_checked = 0.0
+        self._checked = 0.0
         self._must_assign = True
 
     def _assign(self) -> None:

@@ -188,6 +188,16 @@ async def test_one_fenced_feed_holds_back_the_whole_batch(place: Place) -> None:
     assert await place.balances() == {("ada", "credits"): (10, 1)}
 
 
+async def test_a_feed_is_lost_to_a_later_claim_or_with_its_version(place: Place) -> None:
+    client = place.client()
+    held = {feed.key: feed.epoch for feed in await client.claim(keys(3), "one")}
+    assert await client.lost(held) == frozenset()
+    assert await client.lost({}) == frozenset()
+    await place.client().claim({FeedKey("statements", 1, 3): None}, "two")
+    gone = FeedKey("balances", 9, 3)
+    assert await client.lost(held | {gone: 1}) == {FeedKey("statements", 1, 3), gone}
+
+
 async def test_a_claim_on_condition_takes_only_what_nobody_has_claimed_since(place: Place) -> None:
     client = place.client()
     feeds = await client.claim(keys(3), "one")

@@ -7,7 +7,9 @@ import pytest
 from ledger.event_store.protocol import StoreUnavailableError
 from ledger.messages.event_codec import encode_event
 from ledger.testing.event_store import Step
+from projections.feed import FeedKey
 from projections.store import Advance
+from projections.testing import InMemoryProjectionStore
 from tests.projections_in_memory import READ_MODELS, TOPIC, ProjectedLedger, forged, until
 
 
@@ -321,3 +323,18 @@ async def test_a_frozen_worker_that_thaws_is_fenced_and_joins_again(ledger: Proj
         await asyncio.wait_for(task, 10)
     for partition in range(3):
         ledger.assert_exact(partition)
+
+
+async def test_a_late_claim_while_nothing_happens_is_noticed(
+    ledger: ProjectedLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.worker.HOLD_CHECK_INTERVAL_S", 0.1)
+    async with ledger.projecting("one") as one:
+        await until(lambda: one.status().partitions == {0, 1, 2})
+        ghost = InMemoryProjectionStore(ledger.projections)
+        await ghost.claim({FeedKey(name, 1, 1): None for name in READ_MODELS}, "ghost")
+        assert ledger.feed(1).holder == "ghost"
+        await until(lambda: ledger.feed(1).holder == "one")
+        await ledger.write_and_publish(1, 2)
+        await ledger.until_projected(1, 2)
+    ledger.assert_exact(1)
