@@ -29,6 +29,7 @@ pytestmark = pytest.mark.integration
 
 PART_SEQUENCES = 4_194_304
 WAIT_LIMIT_S = 20.0
+CLAIM_TRIES_MAX = 5
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -94,6 +95,27 @@ async def test_a_claim_ends_a_consumer_that_was_frozen_in_mid_copy(postgres: Rec
         assert waited >= CLAIM_PATIENCE_S, "it was ended although it might have finished in time"
         assert not frozen.done() or frozen.exception() is not None
     assert await postgres.connection.fetchval("SELECT count(*) FROM ledger.quarantine") == 0
+
+
+async def test_several_claims_that_wait_for_the_same_frozen_holder_all_come_through(
+    postgres: RecordInPostgres,
+) -> None:
+    async def claim_until_it_succeeds(holder: str) -> int:
+        # A claim that waits behind another one may end that one for the frozen holder's sake: it tries again.
+        store = postgres.client()
+        for _ in range(CLAIM_TRIES_MAX):
+            try:
+                claim = await store.claim(0, holder)
+            except StoreUnavailableError:
+                continue
+            assert claim is not None
+            return claim.epoch
+        raise AssertionError("no claim came through")
+
+    async with frozen_in_mid_copy(postgres, 0):
+        epochs = await asyncio.gather(*(claim_until_it_succeeds(f"holder {number}") for number in range(3)))
+    assert len(set(epochs)) == 3
+    assert (await postgres.head(0))["epoch"] == max(epochs)
 
 
 async def test_a_claim_of_another_partition_does_not_wait_for_the_frozen_one(postgres: RecordInPostgres) -> None:
