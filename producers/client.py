@@ -92,6 +92,7 @@ class LedgerClient:
             KafkaUnavailable: Kafka does not answer.
             TopicUnusable: the app has no command topic.
         """
+        assert self._queue is None, "the client is open already"
         topic = self.topics.commands(self.app)
         try:
             counts = await self._connection.partition_counts()

@@ -69,7 +69,7 @@ def create_app(
         # Halt rather than park: these handlers fail only while Postgres is away, and then for every owner.
         subscriber = LedgerSubscriber(
             app=app,
-            group=f"{app}.content",
+            group=f"{topic_prefix}.{app}.content",  # two ledgers can share a Kafka cluster
             kafka_bootstrap_servers=kafka_bootstrap_servers,
             on_failure="halt",
             start="beginning",

@@ -7,8 +7,10 @@ import uuid
 from collections.abc import Iterator
 from uuid import UUID
 
+import httpx
 import msgspec
 import pytest
+from fastapi import FastAPI
 
 from ledger.broker import kafka_publisher
 from ledger.broker.kafka_admin import KafkaTopicAdmin
@@ -17,6 +19,8 @@ from ledger.broker.protocol import TopicPartition, TopicSpec
 from ledger.messages.command_ids import new_command_id
 from ledger.messages.topics import Topics
 from producers import KafkaUnavailable, LedgerClient, LedgerError, NotPublished, Published, PublishInDoubt
+from producers.http_answers import HttpAnswers
+from producers.http_router import command_router
 from service.stack.local_kafka import LocalKafka
 from service.stack.ports import choose_free
 from service.stack.resolver import default_cache
@@ -30,6 +34,9 @@ CALLERS = 30
 PUBLISHED_BEFORE = 300
 PUBLISHED_AFTER = 300
 FAILED_MEANWHILE = 2 * CALLERS
+HTTP_WAIT_S = 1.0
+LIMIT_S = 40.0
+NOT_PUBLISHED = {"detail": "the command was not published: Kafka is away"}
 
 
 @pytest.fixture
@@ -85,15 +92,51 @@ async def logged(kafka: LocalKafka, topic: str) -> dict[tuple[int, int], UUID]:
     return found
 
 
+async def test_http_says_503_while_kafka_is_away_and_goes_on_when_it_is_back(kafka: LocalKafka) -> None:
+    await kafka.start(Lines())
+    topics = await topics_on(kafka)
+    client = LedgerClient(APP, kafka.address, topic_prefix=topics.prefix)
+    app = FastAPI()
+    app.include_router(command_router(HttpAnswers(client, lambda position, owner_id: None, HTTP_WAIT_S)))
+    transport = httpx.ASGITransport(app)
+    command = {"operation": "CREDIT_ADD", "owner_id": "ada", "nonce": "n"}
+    async with client, httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        # No ledger runs: a command that is in Kafka answers 202.
+        assert (await http.post("/ledger", json=command)).status_code == 202
+        assert kafka.process.pid is not None
+        os.kill(kafka.process.pid, signal.SIGKILL)
+        first = await http.post("/ledger", json=command)
+        assert first.status_code == 503
+        assert "may or may not be carried out" in first.json()["detail"]
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while (answer := await http.post("/ledger", json=command)).json() != NOT_PUBLISHED:
+            assert answer.status_code == 503
+            assert loop.time() - begun < LIMIT_S, answer.json()
+        assert answer.headers["Retry-After"] == "1"
+        await kafka.start(Lines())
+        begun = loop.time()
+        while (await http.post("/ledger", json=command)).status_code != 202:
+            assert loop.time() - begun < LIMIT_S
+
+
+async def topics_on(kafka: LocalKafka) -> Topics:
+    """New topics under a prefix of their own."""
+    topics = Topics(f"t{uuid.uuid4().hex[:12]}")
+    async with KafkaTopicAdmin(kafka.address) as admin:
+        await admin.create(
+            [TopicSpec(name, PARTITIONS, 1, -1) for name in (topics.commands(APP), topics.events, topics.replays)]
+        )
+    return topics
+
+
 async def test_what_is_said_of_each_command_is_true_when_kafka_dies_and_comes_back(
     kafka: LocalKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kafka_publisher, "ACKNOWLEDGE_LIMIT_S", 2.0)
     await kafka.start(Lines())
-    topics = Topics(f"t{uuid.uuid4().hex[:12]}")
+    topics = await topics_on(kafka)
     topic = topics.commands(APP)
-    async with KafkaTopicAdmin(kafka.address) as admin:
-        await admin.create([TopicSpec(topic, PARTITIONS, 1, -1)])
     async with LedgerClient(APP, kafka.address, topic_prefix=topics.prefix, publish_wait_s=1.0) as client:
         callers = Callers(client)
         running = [asyncio.create_task(callers.run(f"owner-{number}")) for number in range(CALLERS)]
