@@ -11,9 +11,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from ledger.domain.account import Account
 from ledger.domain.position import Position
 from ledger.event_store.postgres import CLAIM_PATIENCE_S, PostgresEventStore
 from ledger.event_store.protocol import (
+    AccountKey,
     Appended,
     CommitOutcomeUnknownError,
     Fenced,
@@ -190,6 +192,22 @@ async def test_a_server_that_is_away_is_unavailable_not_an_error(unused_tcp_port
         await store.start()
     with pytest.raises(StoreUnavailableError):
         await store.claim(0, "a")
+
+
+async def test_a_value_that_cannot_be_sent_is_no_outage(postgres: RecordInPostgres) -> None:
+    """Backing off until it goes through would be for ever: nobody would learn that the partition stands still."""
+    hand = await holding(postgres, 0)
+    with pytest.raises(RecordMismatchError, match="int64"):
+        await hand.store.note_published(0, 1, 2**70)
+    for amount, owner_id in ((2**70, "owner"), (1, "a\0b"), (1, "\ud800")):
+        hand.draft(0)
+        batch = hand.build()
+        batch.accounts[AccountKey(owner_id, "credits")] = Account(amount, 1)
+        with pytest.raises(RecordMismatchError, match="refuses"):
+            await hand.store.append(batch)
+        hand.forget()
+    hand.entry(0)
+    assert isinstance(await hand.write(), Appended)
 
 
 async def test_a_cancelled_append_leaves_a_usable_store(postgres: RecordInPostgres) -> None:
