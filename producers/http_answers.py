@@ -1,7 +1,7 @@
 """From what a caller asks over HTTP to the answer: status, body and headers, one command or many."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import quote
 from uuid import UUID
@@ -67,6 +67,7 @@ class HttpAnswers:
         note_position: Callable[[Position, str], None],
         outcome_wait_s: float,
         rules: Mapping[str, OperationRule] | None = None,
+        record_trouble: Callable[[], Awaitable[str | None]] | None = None,
     ) -> None:
         """
         Args:
@@ -74,11 +75,13 @@ class HttpAnswers:
             note_position: told each position that is answered, and the owner, before the answer: reads wait for it.
             outcome_wait_s: how long an outcome is waited for before the answer is 202.
             rules: the app's operations, for requests without an amount that repeat an Idempotency-Key.
+            record_trouble: why the record is away, or None; nothing is published then.
         """
         self._ledger = ledger
         self._note_position = note_position
         self._outcome_wait_s = outcome_wait_s
         self._rules = rules or {}
+        self._record_trouble = record_trouble
 
     @property
     def app(self) -> str:
@@ -103,6 +106,10 @@ class HttpAnswers:
         commands = [
             request.command_request(command_id) for request, command_id in zip(requests, command_ids, strict=True)
         ]
+        trouble = await self._record_trouble() if self._record_trouble is not None else None
+        if trouble is not None:
+            _log.warning("commands were not published: %s", trouble)
+            return [_unavailable("the command was not published: Postgres is away") for _ in requests]
         try:
             outcomes = await self._ledger.submit_many(commands, wait_s=self._outcome_wait_s)
         except LedgerError as error:

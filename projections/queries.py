@@ -3,6 +3,7 @@
 from types import TracebackType
 
 from ledger.domain.position import Position
+from ledger.sql_files import sql
 from projections.balances.queries import BalanceReader
 from projections.health import HealthReader, KafkaProbe
 from projections.read_pool import ReadPool
@@ -29,6 +30,10 @@ class Queries:
         self.balances = BalanceReader(self._pool, self.answered, read_wait_s)
         self.statements = StatementReader(self._pool, self.answered, read_wait_s)
         self.health = HealthReader(self._pool, kafka_probe)
+
+    async def probe(self) -> None:
+        """Ask Postgres anything. Raises StoreUnavailableError when it is away."""
+        await self._pool.fetch(sql("ledger.event_store", "read_identity"))
 
     def note_position(self, position: Position, owner_id: str | None = None) -> None:
         """An answer carried this position. With the owner, other owners' reads do not wait for it."""

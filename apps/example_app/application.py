@@ -18,6 +18,7 @@ from producers.command_lookup import PostgresCommandLookup
 from producers.command_status import command_status_router
 from producers.http_answers import HttpAnswers
 from producers.http_router import command_router
+from producers.record_probe import RecordProbe
 from projections.http import Queries, create_query_router
 
 DESCRIPTION: Final = """
@@ -78,7 +79,8 @@ def create_app(
         reactions.declare_on(subscriber, app)
         return subscriber
 
-    answers = HttpAnswers(client, queries.note_position, outcome_wait_s, rules)
+    probe = RecordProbe(queries.probe)
+    answers = HttpAnswers(client, queries.note_position, outcome_wait_s, rules, probe.trouble)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

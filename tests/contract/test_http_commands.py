@@ -1,5 +1,6 @@
 """The HTTP routes for commands, pinned against DESIGN.md (HTTP)."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -10,12 +11,14 @@ from fastapi import FastAPI
 
 from apps.example_app.operations import ExampleAppOperations
 from ledger.domain.position import Position
+from ledger.event_store.protocol import StoreUnavailableError
 from ledger.messages.command_ids import derived_command_id
 from ledger.operations import Registry
 from ledger.testing.broker import InMemoryBroker
 from producers import LedgerClient
 from producers.http_answers import HttpAnswers
 from producers.http_router import BODY_BYTES_MAX, command_router
+from producers.record_probe import RecordProbe
 from tests.answering_ledger import TOPICS, AnsweringLedger, Faults, InMemoryConnection, answering_ledger
 
 APP = "example-app"
@@ -374,6 +377,31 @@ async def test_kafka_away_is_503_and_says_that_nothing_was_sent(fake: AnsweringL
                 assert response.status_code == 503
                 assert int(response.headers["Retry-After"]) >= 1
     assert sent(fake) == 0
+
+
+async def test_postgres_away_is_503_and_nothing_is_sent(fake: AnsweringLedger) -> None:
+    away: list[str] = ["the server is shutting down"]
+
+    async def ask() -> None:
+        if away:
+            raise StoreUnavailableError(away[0])
+
+    client = LedgerClient(APP, connection=InMemoryConnection(fake.broker))
+    app = FastAPI()
+    probe = RecordProbe(ask)
+    app.include_router(command_router(HttpAnswers(client, lambda *_: None, WAIT_S, RULES, probe.trouble)))
+    async with client, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        await client.follow_outcomes()
+        response = await http.post("/ledger", json=ADD)
+        assert response.status_code == 503
+        assert response.json() == {"detail": "the command was not published: Postgres is away"}
+        assert response.headers["Retry-After"] == "1"
+        assert sent(fake) == 0
+        away.clear()
+        async with asyncio.timeout(10):
+            while (await http.post("/ledger", json=ADD)).status_code != 200:
+                await asyncio.sleep(0.02)
+    assert sent(fake) == 1
 
 
 async def test_kafka_that_does_not_acknowledge_is_503_and_says_that_it_is_in_doubt(
