@@ -399,7 +399,7 @@ async def test_postgres_away_is_503_and_nothing_is_sent(fake: AnsweringLedger) -
         assert sent(fake) == 0
         away.clear()
         async with asyncio.timeout(10):
-            while (await http.post("/ledger", json=ADD)).status_code != 200:
+            while (await http.post("/ledger", json=ADD)).status_code != 200:  # noqa: ASYNC110  # the answer ages
                 await asyncio.sleep(0.02)
     assert sent(fake) == 1
 
