@@ -131,7 +131,8 @@ class PostgresEventStore:
                 return result
             try:
                 await transaction.commit()
-            except (*UNAVAILABLE_ERRORS, asyncio.CancelledError) as error:
+            except UNAVAILABLE_ERRORS as error:
+                # A cancellation passes: whoever is cancelled is at its end, and the next holder finds out.
                 self._drop("write")
                 raise CommitOutcomeUnknownError(f"the connection broke during COMMIT: {error}") from error
             return result
