@@ -11,50 +11,52 @@ from service.processes.lifecycle import Serve, run_process
 
 app = typer.Typer(no_args_is_help=True, help="Run one of the ledger's processes in the foreground, until Ctrl-C.")
 
-UntilStdinEnds = Annotated[
-    bool, typer.Option("--until-stdin-ends", hidden=True, help="Stop as well when standard input ends.")
+WithParent = Annotated[
+    bool,
+    typer.Option("--with-parent", hidden=True, help="Begin at a line on standard input, stop when that ends."),
 ]
 
 
 @app.command("consumer")
-def consumer(until_stdin_ends: UntilStdinEnds = False) -> None:
+def consumer(with_parent: WithParent = False) -> None:
     """Decide commands and record them. Run as many as you like: they share the partitions."""
     from service.processes.consumer import serve_consumer  # noqa: PLC0415 - each process loads its own part only
 
-    _run("consumer", lambda session: lambda stop: serve_consumer(session.wiring, stop), until_stdin_ends)
+    _run("consumer", lambda session: lambda stop: serve_consumer(session.wiring, stop), with_parent)
 
 
 @app.command("projector")
-def projector(until_stdin_ends: UntilStdinEnds = False) -> None:
+def projector(with_parent: WithParent = False) -> None:
     """Feed the read models. Run as many as you like: they share the partitions."""
     from service.processes.projector import serve_projector  # noqa: PLC0415 - each process loads its own part only
 
-    _run("projector", lambda session: lambda stop: serve_projector(session.wiring, stop), until_stdin_ends)
+    _run("projector", lambda session: lambda stop: serve_projector(session.wiring, stop), with_parent)
 
 
 @app.command("http")
 def http(
     host: Annotated[str | None, typer.Option(help="Address to listen on; LEDGER_HTTP_HOST if not given.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; LEDGER_HTTP_PORT if not given.")] = None,
-    until_stdin_ends: UntilStdinEnds = False,
+    with_parent: WithParent = False,
 ) -> None:
     """Serve HTTP: commands, queries, health, and the example app's own routes."""
-    from service.processes.http import serve_http  # noqa: PLC0415 - each process loads its own part only
+    from service.processes.http import load_http_app, serve_http  # noqa: PLC0415 - each process loads its own part only
 
     def work(session: Session) -> Serve:
         listen = (host or session.settings.http_host, session.settings.http_port if port is None else port)
-        return lambda stop: serve_http(session.wiring, *listen, stop)
+        load_http_app(session.wiring)
+        return lambda stop: serve_http(*listen, stop)
 
-    _run("http", work, until_stdin_ends)
+    _run("http", work, with_parent)
 
 
-def _run(name: str, work: Callable[[Session], Serve], ends_with_stdin: bool) -> None:
+def _run(name: str, work: Callable[[Session], Serve], with_parent: bool) -> None:
     output = Output(as_json=False)
     session = Session(output)
     try:
         serve = work(session)
         _ = session.wiring  # wrong settings and declarations show before anything starts
-        code = run_process(name, serve, log_level=session.settings.log_level, ends_with_stdin=ends_with_stdin)
+        code = run_process(name, serve, log_level=session.settings.log_level, with_parent=with_parent)
     except CliError as error:
         output.error(error)
         code = int(error.code)

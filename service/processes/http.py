@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Generator
+from importlib import import_module
 from typing import Final
 
 import uvicorn
@@ -27,15 +28,19 @@ class _Server(uvicorn.Server):
         freeze_start_up()
 
 
-async def serve_http(wiring: Wiring, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve until told to stop; requests under way are finished first.
+def load_http_app(wiring: Wiring) -> None:
+    """Import the app, which takes a second. It reads its settings itself, because it can be served without us."""
+    os.environ["LEDGER_KAFKA_BOOTSTRAP_SERVERS"] = wiring.addresses.kafka_bootstrap_servers
+    os.environ["LEDGER_DATABASE_URL"] = wiring.addresses.database_url
+    import_module(APP.partition(":")[0])
+
+
+async def serve_http(host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve the loaded app until told to stop; requests under way are finished first.
 
     Raises:
         RuntimeError: the service could not start; the log says why.
     """
-    # The app reads its settings itself, because it can be served without us.
-    os.environ["LEDGER_KAFKA_BOOTSTRAP_SERVERS"] = wiring.addresses.kafka_bootstrap_servers
-    os.environ["LEDGER_DATABASE_URL"] = wiring.addresses.database_url
     server = _Server(
         uvicorn.Config(
             APP, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, loop="none"

@@ -27,19 +27,19 @@ Serve = Callable[[asyncio.Event], Awaitable[None]]
 """Runs a process's work until the event is set, then ends it in order."""
 
 
-def run_process(name: str, serve: Serve, *, log_level: str, ends_with_stdin: bool = False) -> int:
+def run_process(name: str, serve: Serve, *, log_level: str, with_parent: bool = False) -> int:
     """Run one process until SIGTERM, SIGINT, or its work ends; the exit code.
 
     Args:
         name: as it appears in logs.
         serve: the work.
         log_level: lowest level that is logged.
-        ends_with_stdin: stop as well when standard input ends, which the kernel sees to when the process that started
-            this one is gone, however it went.
+        with_parent: begin when a line arrives on standard input, and stop as well when standard input ends, which the
+            kernel sees to when the process that started this one is gone, however it went.
     """
     configure_logs(name, log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(name, serve, ends_with_stdin))
+        return runner.run(_run(name, serve, with_parent))
 
 
 def freeze_start_up() -> None:
@@ -54,13 +54,15 @@ def freeze_start_up() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-async def _run(name: str, serve: Serve, ends_with_stdin: bool) -> int:
+async def _run(name: str, serve: Serve, with_parent: bool) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop_on_signal, stop, number)
-    if ends_with_stdin:
-        await _stop_when_stdin_ends(stop)
+    if with_parent:
+        await _follow_parent(stop)
+        if stop.is_set():
+            return 0
     work = asyncio.ensure_future(serve(stop))
     asked = asyncio.ensure_future(stop.wait())
     try:
@@ -96,12 +98,22 @@ def _end_now() -> None:
     os._exit(1)
 
 
-async def _stop_when_stdin_ends(stop: asyncio.Event) -> None:
-    class _Watch(asyncio.Protocol):
+async def _follow_parent(stop: asyncio.Event) -> None:
+    """Return when the parent says go, or a stop is asked for; from then on the parent's end is a stop."""
+    go = asyncio.Event()
+
+    class _Parent(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            go.set()
+
         def connection_lost(self, error: Exception | None) -> None:
             stop.set()
 
-    await asyncio.get_running_loop().connect_read_pipe(_Watch, sys.stdin)
+    await asyncio.get_running_loop().connect_read_pipe(_Parent, sys.stdin)
+    waits = [asyncio.ensure_future(go.wait()), asyncio.ensure_future(stop.wait())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -27,7 +27,8 @@ class Child:
     """One process, `ledger run NAME`, kept alive until it is stopped.
 
     It runs in a session of its own, so that Ctrl-C in the terminal does not reach it: the order of the stop is ours.
-    Its standard input is a pipe from us: it stops by itself when we are gone, however we went.
+    Its standard input is a pipe from us: a line lets it begin, once what it needs is there (it loads its code
+    meanwhile), and it stops by itself when we are gone, however we went.
     """
 
     def __init__(self, name: str, environment: Mapping[str, str], log_folder: Path, report: Report) -> None:
@@ -45,9 +46,13 @@ class Child:
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
-    async def start(self) -> None:
-        """Start it, and from now on start it again when it dies. Raises OSError when it cannot be started."""
+    async def load(self) -> None:
+        """Start it, so that it loads its code. Raises OSError when it cannot be started."""
         await self._spawn()
+
+    def begin(self) -> None:
+        """Let it work; from now on start it again when it dies."""
+        self._let_work()
         self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.name}")
 
     async def stop(self) -> None:
@@ -102,6 +107,12 @@ class Child:
             )
             await asyncio.sleep(pause_s)
             await self._spawn()
+            self._let_work()
+
+    def _let_work(self) -> None:
+        process = self._process
+        if process is not None and process.stdin is not None and not process.stdin.is_closing():
+            process.stdin.write(b"go\n")
 
     async def _spawn(self) -> None:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +125,7 @@ class Child:
                 "service.cli",
                 "run",
                 self.name,
-                "--until-stdin-ends",
+                "--with-parent",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Final
 
 from ledger.broker.topics_sync import sync_topics
@@ -88,19 +89,24 @@ class LocalLedger:
 
     async def _start(self, demo: bool) -> None:
         port = self._choose_port()
+        # Alembic takes most of a second to import: meanwhile the servers start.
+        migrations = asyncio.ensure_future(asyncio.to_thread(import_module, "ledger.event_store.migrate"))
         addresses = await self._start_servers()
+        await migrations
         wiring = Wiring(self._settings, addresses, self._registry)
+        self._watcher.step(f"processes: {', '.join(CHILDREN)} (logs in {self._log_folder})")
+        url = await self._load_children(addresses, port)
         self._watcher.step("database: schema, read models")
         identity = await prepare_database(addresses.database_url, self._settings.partitions)
         self._watcher.note(f"ledger {identity.ledger_id}, {identity.partitions} partitions")
         self._watcher.step("topics")
         await self._sync_topics(wiring, identity)
-        self._watcher.step(f"processes: {', '.join(CHILDREN)} (logs in {self._log_folder})")
-        url = await self._start_children(addresses, identity, port)
+        self._watcher.step("taking the partitions over")
+        for child in self._children.values():
+            child.begin()
         try:
             await self._until_consumer_ready(wiring)
-            if "http" in self._children:
-                await until_ready("the HTTP service", lambda: http_missing(url))
+            await until_ready("the HTTP service", lambda: http_missing(url))
         except NotReadyError as error:
             raise UpError(f"{error}\n{self._last_lines()}") from error
         if demo:
@@ -144,18 +150,17 @@ class LocalLedger:
         for name in report.unregistered:
             self._watcher.note(f"not consumed: {name}, because no such app is registered")
 
-    async def _start_children(self, addresses: Addresses, identity: Identity, port: int) -> str:
+    async def _load_children(self, addresses: Addresses, port: int) -> str:
         environment: Mapping[str, str] = {
             "LEDGER_HOME": str(self._settings.home.resolve()),
             "LEDGER_STACK": "external",
             "LEDGER_KAFKA_BOOTSTRAP_SERVERS": addresses.kafka_bootstrap_servers,
             "LEDGER_DATABASE_URL": addresses.database_url,
-            "LEDGER_PARTITIONS": str(identity.partitions),
             "LEDGER_HTTP_PORT": str(port),
         }
         for name in CHILDREN:
             self._children[name] = Child(name, environment, self._log_folder, self._watcher.note)
-            await self._children[name].start()
+            await self._children[name].load()
         return f"http://{self._settings.http_host}:{port}"
 
     async def _until_consumer_ready(self, wiring: Wiring) -> None:
