@@ -8,6 +8,7 @@ import typer
 from service.cli.output import CliError, Output
 from service.cli.session import Session
 from service.processes.lifecycle import Serve, run_process
+from service.wiring import Wiring
 
 app = typer.Typer(no_args_is_help=True, help="Run one of the ledger's processes in the foreground, until Ctrl-C.")
 
@@ -44,19 +45,29 @@ def http(
 
     def work(session: Session) -> Serve:
         listen = (host or session.settings.http_host, session.settings.http_port if port is None else port)
-        load_http_app(session.wiring)
         return lambda stop: serve_http(*listen, stop)
 
-    _run("http", work, with_parent)
+    _run("http", work, with_parent, load=load_http_app)
 
 
-def _run(name: str, work: Callable[[Session], Serve], with_parent: bool) -> None:
+def _run(
+    name: str,
+    work: Callable[[Session], Serve],
+    with_parent: bool,
+    load: Callable[[Wiring], None] = lambda wiring: None,
+) -> None:
     output = Output(as_json=False)
     session = Session(output)
     try:
         serve = work(session)
-        _ = session.wiring  # wrong settings and declarations show before anything starts
-        code = run_process(name, serve, log_level=session.settings.log_level, with_parent=with_parent)
+        wiring = session.wiring  # wrong settings and declarations show before anything starts
+        code = run_process(
+            name,
+            serve,
+            log_level=session.settings.log_level,
+            load=lambda: load(wiring),
+            with_parent=with_parent,
+        )
     except CliError as error:
         output.error(error)
         code = int(error.code)

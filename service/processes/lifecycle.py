@@ -27,19 +27,22 @@ Serve = Callable[[asyncio.Event], Awaitable[None]]
 """Runs a process's work until the event is set, then ends it in order."""
 
 
-def run_process(name: str, serve: Serve, *, log_level: str, with_parent: bool = False) -> int:
+def run_process(
+    name: str, serve: Serve, *, log_level: str, load: Callable[[], None] | None = None, with_parent: bool = False
+) -> int:
     """Run one process until SIGTERM, SIGINT, or its work ends; the exit code.
 
     Args:
         name: as it appears in logs.
         serve: the work.
         log_level: lowest level that is logged.
+        load: loads the code, within the event loop, because what it makes may belong to that.
         with_parent: begin when a line arrives on standard input, and stop as well when standard input ends, which the
             kernel sees to when the process that started this one is gone, however it went.
     """
     configure_logs(name, log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(name, serve, with_parent))
+        return runner.run(_run(serve, load, with_parent))
 
 
 def freeze_start_up() -> None:
@@ -54,11 +57,13 @@ def freeze_start_up() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-async def _run(name: str, serve: Serve, with_parent: bool) -> int:
+async def _run(serve: Serve, load: Callable[[], None] | None, with_parent: bool) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop_on_signal, stop, number)
+    if load is not None:
+        load()
     if with_parent:
         await _follow_parent(stop)
         if stop.is_set():
