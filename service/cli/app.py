@@ -10,13 +10,17 @@ from service.cli import (
     apps,
     importing,
     local,
+    parked,
     processes,
     publishing,
+    quarantine,
     queries,
     rebuilding,
     setup,
+    status,
     topics,
     verify,
+    watch,
 )
 
 app = typer.Typer(
@@ -31,9 +35,11 @@ app = typer.Typer(
         "3 Kafka, Postgres or an outcome is not to be had now; 130 interrupted."
     ),
 )
-for module in (local, setup, publishing, queries, importing, verify, rebuilding, apps):
+for module in (local, status, setup, publishing, queries, watch, importing, verify, rebuilding, apps):
     module.register(app)
 app.add_typer(topics.app, name="topics")
+app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(parked.app, name="parked")
 app.add_typer(processes.app, name="run")
 
 

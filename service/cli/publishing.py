@@ -123,8 +123,9 @@ def _show_published(session: Session, published: Published) -> None:
     session.output.result(document, f"published at {place}; command id {published.command_id}")
 
 
-def _show_event(session: Session, event: RecordedEvent, replayed: bool) -> None:
-    document = {
+def event_document(event: RecordedEvent) -> dict[str, object]:
+    """An event as `--json` shows it."""
+    return {
         "type": event.type,
         "position": str(event.position),
         "entry_id": event.position.entry_id if event.accepted else None,
@@ -136,10 +137,15 @@ def _show_event(session: Session, event: RecordedEvent, replayed: bool) -> None:
         "amount": event.amount,
         "balance_after": event.balance_after,
         "nonce": event.nonce,
+        "issued_at": event.issued_at,
+        "occurred_at": event.occurred_at,
         "reason": event.reason,
         "detail": event.detail,
-        "replayed": replayed,
     }
+
+
+def _show_event(session: Session, event: RecordedEvent, replayed: bool) -> None:
+    document = event_document(event) | {"replayed": replayed}
     session.output.result(document, lambda console: _print_event(console, event, replayed))
 
 
