@@ -7,7 +7,6 @@ away and the committed checkpoints are claimed again: no state is repaired in pl
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -180,7 +179,7 @@ class ProjectionWorker:
         for key in [key for key in self._feeds if key.partition not in wanted]:
             del self._feeds[key]  # others have claimed it, or will
             self._must_assign = True
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         if {key.partition for key in self._feeds} != wanted or now - self._checked >= HOLD_CHECK_INTERVAL_S:
             self._checked = now
             lost = await self._store.lost({key: feed.epoch for key, feed in self._feeds.items()})
