@@ -2,13 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from ledger.broker.kafka_membership import KafkaMembership
 from ledger.broker.kafka_reader import KafkaRecordReader
-from ledger.broker.protocol import RecordReader
 from projections.postgres_store import PostgresProjectionStore
+from projections.read_model import ReadModel
 from projections.registry import READ_MODELS
 from projections.worker import ProjectionWorker
 from tests.ledger_on_servers import WAIT_S, LedgerOnServers
@@ -20,14 +20,16 @@ CHECKPOINTS = """
 """
 
 
-def worker(ledger: LedgerOnServers, holder: str = "one", reader: RecordReader | None = None) -> ProjectionWorker:
+def worker(
+    ledger: LedgerOnServers, holder: str = "one", read_models: Sequence[ReadModel] = READ_MODELS
+) -> ProjectionWorker:
     """A worker that has not started."""
     return ProjectionWorker(
         events_topic=ledger.topics.events,
         membership=KafkaMembership(ledger.bootstrap, ledger.topics.projection_group(), ledger.topics.events),
-        reader=reader or KafkaRecordReader(ledger.bootstrap),
-        store=PostgresProjectionStore(ledger.database_url, READ_MODELS, f"test worker {holder}"),
-        read_models=[model.name for model in READ_MODELS],
+        reader=KafkaRecordReader(ledger.bootstrap),
+        store=PostgresProjectionStore(ledger.database_url, read_models, f"test worker {holder}"),
+        read_models=[model.name for model in read_models],
         holder=holder,
         random=random.Random(holder),
     )
@@ -35,10 +37,10 @@ def worker(ledger: LedgerOnServers, holder: str = "one", reader: RecordReader | 
 
 @asynccontextmanager
 async def projecting(
-    ledger: LedgerOnServers, holder: str = "one", reader: RecordReader | None = None
+    ledger: LedgerOnServers, holder: str = "one", read_models: Sequence[ReadModel] = READ_MODELS
 ) -> AsyncIterator[ProjectionWorker]:
     """A worker that runs, and stops orderly."""
-    running = worker(ledger, holder, reader)
+    running = worker(ledger, holder, read_models)
     task = asyncio.create_task(running.run())
     try:
         yield running

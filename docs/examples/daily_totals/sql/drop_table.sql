@@ -1,0 +1,1 @@
+DROP TABLE IF EXISTS projections.daily_totals_v{version}
