@@ -1,4 +1,4 @@
-"""All read models. A new one is one folder and one line here (source: docs/guide-read-models.md)."""
+"""All read models. A new one is one folder and one line here (source: docs/read-models.md)."""
 
 from typing import Final
 

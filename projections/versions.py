@@ -56,13 +56,17 @@ OnProgress = Callable[[FillProgress], None]
 async def install(database_url: str, read_models: Collection[ReadModel], on_progress: OnProgress | None = None) -> None:
     """Make the first version of every read model that has none: at the first start, and when one is added.
 
-    The database is migrated and its ledger initialised. Does nothing where all are there.
+    The database is migrated and its ledger initialised. Does nothing where all are there; processes that start together
+    wait for the one that does it.
 
     Raises:
-        RebuildError: another rebuild is under way.
         OSError, asyncpg.PostgresError: Postgres is away or refuses.
     """
     async with _owner(database_url) as connection:
+        installed = {row["name"] for row in await connection.fetch(sql(_PACKAGE, "read_active_versions"))}
+        if all(model.name in installed for model in read_models):
+            return
+        await connection.execute(sql(_PACKAGE, "lock_versions"), _LOCK, timeout=FILL_TIMEOUT_S)
         for model in read_models:
             build = _Build(database_url, connection, model, on_progress)
             if await build.active_version() is None:
@@ -90,6 +94,8 @@ async def rebuild(
         OSError, asyncpg.PostgresError: Postgres is away or refuses; the active version is as it was.
     """
     async with _owner(database_url) as connection:
+        if not await connection.fetchval(sql(_PACKAGE, "try_lock_versions"), _LOCK):
+            raise RebuildError("another rebuild is under way in this database; wait for it, or stop it")
         build = _Build(database_url, connection, read_model, on_progress)
         if await build.active_version() is None:
             raise RebuildError(f"{read_model.name} is not installed in this database; run `ledger migrate`")
@@ -237,8 +243,6 @@ class _Build:
 async def _owner(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await connect(database_url, role=_OWNER, application="ledger rebuild")
     try:
-        if not await connection.fetchval(sql(_PACKAGE, "lock_versions"), _LOCK):
-            raise RebuildError("another rebuild is under way in this database; wait for it, or stop it")
         yield connection
     finally:
         await _close(connection)

@@ -1,2 +1,2 @@
--- One rebuild at a time: $1 a number that stands for it. Held until the connection ends.
-SELECT pg_try_advisory_lock($1)
+-- As try_lock_versions, and waits.
+SELECT pg_advisory_lock($1)

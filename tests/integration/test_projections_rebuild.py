@@ -52,6 +52,15 @@ async def test_a_read_model_that_is_added_later_is_filled_from_the_record(ledger
     await assert_read_models_equal_the_fold(ledger)
 
 
+async def test_processes_that_start_together_install_once(ledger: LedgerOnServers) -> None:
+    async with ledger.running():
+        await load(ledger, 1)
+        await ledger.until_events(60)
+    await asyncio.gather(*(install(ledger.database_url, READ_MODELS) for _ in range(4)))
+    assert await tables(ledger) == ["balances_v1", "checkpoint", "read_model", "statements_v1"]
+    await assert_read_models_equal_the_fold(ledger)
+
+
 async def test_installing_again_changes_nothing(ledger: LedgerOnServers) -> None:
     await install(ledger.database_url, READ_MODELS)
     async with ledger.running(), projecting(ledger):
