@@ -222,6 +222,9 @@ class KafkaRecordReader:
         try:
             if not await self._fetch_once(client, node_id, readings, wait_ms):
                 await asyncio.sleep(RETRY_BACKOFF_S)
+        except Exception as error:  # a defect, here or in the client's decoding: to be told, not repeated at full speed
+            self._trouble = f"what broker {node_id} answers cannot be read: {error!r}"
+            await asyncio.sleep(RETRY_BACKOFF_S)
         finally:
             if self._fetches.get(node_id) is asyncio.current_task():
                 del self._fetches[node_id]
