@@ -76,9 +76,8 @@ async def verify_record(
             await witness.see(partition, {})
         while rows := await events.of(partition):
             for row in rows:
-                # What names more precisely what is wrong comes first, the chain that covers everything last.
-                await keys.see(row)
                 auditor.see(row)
+                await keys.see(row)
                 for _, witness in [pair for pair in waiting if pair[0] == auditor.sequence]:
                     await witness.see(partition, auditor.accounts)
             done += len(rows)

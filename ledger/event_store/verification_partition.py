@@ -65,6 +65,7 @@ class PartitionAuditor:
         home = partition_of(row["owner_id"].encode(), self._partitions)
         if home != partition:
             raise Violation(Check.ORDER, where, f"owner {row['owner_id']!r} belongs on partition {home}")
+        # What names more precisely what is wrong comes first, the chain, which covers everything, last.
         self._check_offset(row, where)
         self._check_account(row, where)
         self._check_chain(row, where)
