@@ -10,6 +10,7 @@ from ledger.broker.kafka_reader import KafkaRecordReader
 from projections.postgres_store import PostgresProjectionStore
 from projections.read_model import ReadModel
 from projections.registry import READ_MODELS
+from projections.store import ProjectionStore
 from projections.worker import ProjectionWorker
 from tests.ledger_on_servers import WAIT_S, LedgerOnServers
 
@@ -21,14 +22,17 @@ CHECKPOINTS = """
 
 
 def worker(
-    ledger: LedgerOnServers, holder: str = "one", read_models: Sequence[ReadModel] = READ_MODELS
+    ledger: LedgerOnServers,
+    holder: str = "one",
+    read_models: Sequence[ReadModel] = READ_MODELS,
+    store: ProjectionStore | None = None,
 ) -> ProjectionWorker:
     """A worker that has not started."""
     return ProjectionWorker(
         events_topic=ledger.topics.events,
         membership=KafkaMembership(ledger.bootstrap, ledger.topics.projection_group(), ledger.topics.events),
         reader=KafkaRecordReader(ledger.bootstrap),
-        store=PostgresProjectionStore(ledger.database_url, read_models, f"test worker {holder}"),
+        store=store or PostgresProjectionStore(ledger.database_url, read_models, f"test worker {holder}"),
         read_models=[model.name for model in read_models],
         holder=holder,
         random=random.Random(holder),
@@ -37,10 +41,13 @@ def worker(
 
 @asynccontextmanager
 async def projecting(
-    ledger: LedgerOnServers, holder: str = "one", read_models: Sequence[ReadModel] = READ_MODELS
+    ledger: LedgerOnServers,
+    holder: str = "one",
+    read_models: Sequence[ReadModel] = READ_MODELS,
+    store: ProjectionStore | None = None,
 ) -> AsyncIterator[ProjectionWorker]:
     """A worker that runs, and stops orderly."""
-    running = worker(ledger, holder, read_models)
+    running = worker(ledger, holder, read_models, store)
     task = asyncio.create_task(running.run())
     try:
         yield running

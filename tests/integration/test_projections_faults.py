@@ -12,14 +12,17 @@ import pytest
 from ledger.broker.protocol import OutgoingRecord
 from ledger.domain.event import RecordedEvent
 from ledger.messages.event_codec import encode_event
+from projections.postgres_store import PostgresProjectionStore
 from projections.registry import READ_MODELS
 from projections.versions import install
+from tests.contract.cut_connection import cut_at_commit
 from tests.ledger_on_servers import LedgerOnServers, command, ledger_on_servers
 from tests.projection_process import projection_process
 from tests.projections_in_memory import forged
 from tests.projections_on_servers import (
     assert_read_models_equal_the_fold,
     projecting,
+    until,
     until_projected,
 )
 
@@ -113,4 +116,38 @@ async def test_a_gap_a_duplicate_and_another_hash_on_the_real_topic(ledger: Ledg
         async with ledger.running():
             await ledger.send(command(other, "CREDIT_ADD", 1))
             await until_projected(ledger, len(events) + 1)
+    await assert_read_models_equal_the_fold(ledger)
+
+
+@pytest.mark.parametrize("commit_arrives", [True, False])
+async def test_a_connection_that_breaks_during_commit_loses_and_doubles_nothing(
+    ledger: LedgerOnServers, commit_arrives: bool
+) -> None:
+    async with cut_at_commit(ledger.database_url, commit_arrives=commit_arrives) as (url, knife):
+        store = PostgresProjectionStore(url, READ_MODELS, "test worker behind a knife")
+        async with ledger.running(), projecting(ledger, store=store) as worker:
+            await load(ledger, 1)
+            await until_projected(ledger, 80)
+            knife.set()
+            await ledger.send(*(command(owner, "CREDIT_ADD", 1) for owner in OWNERS))
+            await until(lambda: worker.status().away is not None, "a broken connection")
+            knife.clear()
+            await until_projected(ledger, 120)
+    await assert_read_models_equal_the_fold(ledger)
+
+
+async def test_connections_that_are_ended_again_and_again_lose_and_double_nothing(ledger: LedgerOnServers) -> None:
+    async with ledger.running(), projecting(ledger) as worker:
+        loading = asyncio.create_task(load(ledger, 8))
+        ended = 0
+        while not loading.done():
+            ended += await ledger.pool.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND application_name LIKE 'test worker%'"
+            )
+            await asyncio.sleep(0.2)
+        await loading
+        await until_projected(ledger, 8 * 2 * len(OWNERS))
+        assert worker.status().halted == {}
+    assert ended > 2
     await assert_read_models_equal_the_fold(ledger)
