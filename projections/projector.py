@@ -1,10 +1,11 @@
 """Takes records of `ledger.events` into the read models: decodes once, checks each feed's chain, fills gaps from the
 record, commits, and halts a feed that cannot go on while the others do."""
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+import structlog
 
 from ledger.broker.protocol import Record
 from ledger.domain.event import RecordedEvent
@@ -17,7 +18,7 @@ from projections.store import Advance, ProjectionStore
 FILL_PAGE_EVENTS: Final = 2_000
 """Events of the record projected by one transaction while a gap is filled."""
 
-_log: Final = logging.getLogger(__name__)
+log: Final = structlog.get_logger("ledger.projector")
 
 
 class FencedError(Exception):
@@ -109,7 +110,13 @@ class Projector:
     async def halt(self, feed: Feed, because: str) -> None:
         """Let this feed stand still, and say so; the others go on."""
         feed.halted_because = f"{because} {what_to_do(feed.key.read_model)}"
-        _log.error("%s halts on partition %s: %s", feed.key.read_model, feed.key.partition, feed.halted_because)
+        log.error(
+            "a read model halts",
+            read_model=feed.key.read_model,
+            partition=feed.key.partition,
+            sequence=feed.sequence,
+            because=feed.halted_because,
+        )
         await self._store.note_halted(feed.key, feed.epoch, feed.halted_because)
 
     async def _advance(

@@ -6,11 +6,12 @@ away and the committed checkpoints are claimed again: no state is repaired in pl
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Final
+
+import structlog
 
 from consumers.back_off import BackOff
 from ledger.broker.protocol import (
@@ -38,7 +39,7 @@ REJOIN_WAIT_MAX_S: Final = 1.0
 """A member that was fenced waits up to this long, at random, before it joins again: two must not chase each other."""
 
 _AWAY: Final = (BrokerUnavailableError, StoreUnavailableError)
-_log: Final = logging.getLogger(__name__)
+log: Final = structlog.get_logger("ledger.projector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class ProjectionWorker:
         try:
             records = await self._reader.poll(POLL_EVENTS_MAX, POLL_TIMEOUT_S)
         except OffsetOutOfRangeError as error:
-            _log.warning("%s: going on from the record", error)
+            log.warning("going on from the record", partition=error.topic_partition.partition, error=str(error))
             for feed in self._feeds.values():
                 if feed.key.partition == error.topic_partition.partition:
                     feed.next_offset = None
@@ -225,7 +226,7 @@ class ProjectionWorker:
                     feed,
                     f"the checkpoint is {partition}:{feed.sequence} with hash {feed.hash}; the record has {found}.",
                 )
-        _log.info("holding partition %s: %s", partition, feeds)
+        log.info("holding a partition", partition=partition, at={feed.key.read_model: feed.sequence for feed in feeds})
 
     async def _catch_up(self) -> None:
         """Where it is not known how far `ledger.events` was read: note its end, then read the record up to its head.
@@ -246,7 +247,7 @@ class ProjectionWorker:
         for key in keys:
             self._feeds.pop(key, None)
             if versions[key.read_model] == key.version:
-                _log.warning("partition %s of %s has another holder", key.partition, key.read_model)
+                log.warning("fenced: another worker holds it", read_model=key.read_model, partition=key.partition)
                 self._lost = True
         self._checked = 0.0
         self._must_assign = True
@@ -297,12 +298,12 @@ class ProjectionWorker:
                     self._forget()
                 delay = self._back_off.next_s()
                 self._away = str(error)
-                _log.warning("trying again in %.1f s: %s", delay, error)
+                log.warning("waiting: a server is away", error=str(error), again_in_s=round(delay, 1))
                 self._membership.turned()
                 await self._wait(delay)
             else:
                 if self._away is not None:
-                    _log.warning("going on: Kafka and Postgres answer again")
+                    log.info("the servers are back")
                     self._away = None
                     self._back_off.reset()
                 return
@@ -317,7 +318,7 @@ class ProjectionWorker:
             try:
                 await self._store.release(held)
             except StoreUnavailableError as error:
-                _log.info("not released, others take over all the same: %s", error)
+                log.info("not released, others take over all the same", error=str(error))
         await self._membership.stop()
         await self._reader.stop()
         await self._store.stop()

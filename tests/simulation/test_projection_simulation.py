@@ -1,14 +1,15 @@
 """The real projection worker on in-memory Kafka and Postgres: no seed may lose, double or stop anything."""
 
-import logging
 import sys
 import warnings
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.simulation import virtual_time
 from tests.simulation.projection_world import ProjectionWorld
+from tests.simulation.world import quiet
 
 SEEDS = 200
 SEEDS_A_TEST = 20
@@ -17,13 +18,12 @@ SEEDS_A_TEST = 20
 @pytest.fixture(autouse=True)
 def silence() -> Iterator[None]:
     """What ends in a simulated crash is not to be told; everything is put back afterwards."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    logging.disable(logging.CRITICAL)
+    hook, configuration = sys.unraisablehook, structlog.get_config()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
+        quiet()
         yield
-    logging.disable(logging.NOTSET)
     sys.unraisablehook = hook
+    structlog.configure(**configuration)
 
 
 def run_seed(seed: int) -> None:
