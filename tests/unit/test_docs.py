@@ -8,11 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import typer
 
+from ledger.domain.event import RecordedEvent
 from ledger.domain.rejection import Reason
-from ledger.messages.command_codec import UnreadableReason
+from ledger.messages.command_codec import CommandMessage, UnreadableReason
 from ledger.operations import BaseLedgerOperations
 from ledger.settings import Settings
 from service.cli.app import app as ledger_command
@@ -134,6 +136,19 @@ def test_base_operations_are_listed_with_their_amounts() -> None:
     assert {name: int(amount) for name, amount in listed} == {
         name: rule.default_amount for name, rule in BaseLedgerOperations.operations.items()
     }
+
+
+def test_fields_of_commands_are_listed_with_what_may_be_left_out() -> None:
+    listed = {name.strip("`"): "optional" in type_ for name, type_, _ in table("docs/reference.md", "Command")}
+    assert listed == {field.name: not field.required for field in msgspec.structs.fields(CommandMessage)}
+
+
+def test_fields_of_events_are_listed_with_those_that_are_not_always_there() -> None:
+    first = text_of("docs/reference.md").split("## Event\n")[1].split(" Readers ignore")[0]
+    always, _, sometimes = first.replace("\n", " ").partition("where there is one")
+    names = [re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", part)) for part in (always, sometimes)]
+    fields = msgspec.structs.fields(RecordedEvent)
+    assert names == [[field.name for field in fields if field.required is wanted] for wanted in (True, False)]
 
 
 def ledger_commands() -> list[tuple[str, str]]:
