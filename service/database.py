@@ -1,6 +1,7 @@
 """Making a database the record of a ledger, and waiting until it is one."""
 
 import asyncio
+import contextlib
 from typing import Final
 
 import structlog
@@ -37,14 +38,14 @@ async def prepare_database(database_url: str, partitions: int) -> Identity:
     return identity
 
 
-async def await_identity(database_url: str) -> Identity:
-    """Which ledger the database records; waits as long as Postgres is away, and says so.
+async def await_identity(database_url: str, stop: asyncio.Event) -> Identity | None:
+    """Which ledger the database records; waits as long as Postgres is away, and says so. None when told to stop.
 
     Raises:
         RecordMismatchError: no ledger has been set up there.
     """
     said: str | None = None
-    while True:
+    while not stop.is_set():
         try:
             connection = await connect(database_url, role=None, application="ledger start")
             try:
@@ -55,4 +56,6 @@ async def await_identity(database_url: str) -> Identity:
             if said != str(error):
                 said = str(error)
                 log.warning("waiting: Postgres is away", error=said)
-        await asyncio.sleep(WAIT_STEP_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), WAIT_STEP_S)
+    return None

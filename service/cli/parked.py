@@ -1,15 +1,19 @@
-"""`ledger parked list|retry|discard`: owners whose events an app's subscriber has parked."""
+"""`ledger parked list|retry|discard`: owners whose events an app's subscriber has parked.
+
+The subscriber kit brings FastStream, whose import takes longer than most commands: it is imported where it is used.
+"""
 
 from collections.abc import Awaitable, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from consumers.subscriber.errors import NotParkedError, SubscriberError
-from consumers.subscriber.parked import ParkedOwnerReport, discard_parked, list_parked, retry_parked
 from service.cli.output import CliError, ExitCode, table
 from service.cli.session import JsonOption, Session, run
+
+if TYPE_CHECKING:
+    from consumers.subscriber.parked import ParkedOwnerReport
 
 app = typer.Typer(no_args_is_help=True, help="Events that an app's subscriber could not handle and has parked.")
 
@@ -45,6 +49,8 @@ def discard(
 
 
 async def _list(session: Session, of_app: str, group: str | None) -> ExitCode:
+    from consumers.subscriber.parked import list_parked  # noqa: PLC0415 - see above
+
     return _show(
         session,
         await _done(list_parked(session.addresses.kafka_bootstrap_servers, of_app, session.topics, group=group)),
@@ -53,6 +59,8 @@ async def _list(session: Session, of_app: str, group: str | None) -> ExitCode:
 
 
 async def _retry(session: Session, of_app: str, group: str | None, owner_id: str) -> ExitCode:
+    from consumers.subscriber.parked import retry_parked  # noqa: PLC0415 - see above
+
     kafka = session.addresses.kafka_bootstrap_servers
     reports = await _done(retry_parked(kafka, of_app, session.topics, owner_id, group=group))
     session.output.note("asked for; the subscriber acts on it when it runs, see `ledger parked list`")
@@ -60,13 +68,17 @@ async def _retry(session: Session, of_app: str, group: str | None, owner_id: str
 
 
 async def _discard(session: Session, of_app: str, group: str | None, owner_id: str, every_event: bool) -> ExitCode:
+    from consumers.subscriber.parked import discard_parked  # noqa: PLC0415 - see above
+
     kafka = session.addresses.kafka_bootstrap_servers
     reports = await _done(discard_parked(kafka, of_app, session.topics, owner_id, group=group, every_event=every_event))
     session.output.note("asked for; the subscriber acts on it when it runs, see `ledger parked list`")
     return _show(session, reports, "")
 
 
-async def _done(work: Awaitable[list[ParkedOwnerReport]]) -> list[ParkedOwnerReport]:
+async def _done(work: "Awaitable[list[ParkedOwnerReport]]") -> "list[ParkedOwnerReport]":
+    from consumers.subscriber.errors import NotParkedError, SubscriberError  # noqa: PLC0415 - see above
+
     try:
         return await work
     except NotParkedError as error:
@@ -75,7 +87,7 @@ async def _done(work: Awaitable[list[ParkedOwnerReport]]) -> list[ParkedOwnerRep
         raise CliError(ExitCode.UNAVAILABLE, str(error)) from error
 
 
-def _show(session: Session, reports: Sequence[ParkedOwnerReport], if_empty: str) -> ExitCode:
+def _show(session: Session, reports: "Sequence[ParkedOwnerReport]", if_empty: str) -> ExitCode:
     rows = [
         (
             one.group,

@@ -126,7 +126,12 @@ async def _ended(work: Callable[[Session], Awaitable[ExitCode | None]], session:
             f"Kafka at {session.addresses.kafka_bootstrap_servers} does not answer: {error}",
             "see `ledger status`",
         ) from error
-    except asyncpg.UndefinedTableError as error:
-        raise CliError(ExitCode.NO, f"the database lacks a table: {error}", "run `ledger migrate`") from error
-    except (StoreUnavailableError, asyncpg.InvalidAuthorizationSpecificationError, *UNAVAILABLE_ERRORS) as error:
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InvalidParameterValueError) as error:
+        # The last one: a role that migrations make is not there.
+        raise CliError(ExitCode.NO, f"the database is not migrated: {error}", "run `ledger migrate`") from error
+    except (StoreUnavailableError, *UNAVAILABLE_ERRORS) as error:
         raise CliError(ExitCode.UNAVAILABLE, f"Postgres does not answer: {error}", "see `ledger status`") from error
+    except asyncpg.PostgresError as error:
+        raise CliError(
+            ExitCode.UNAVAILABLE, f"Postgres refuses: {error}", "check LEDGER_DATABASE_URL and the rights of its user"
+        ) from error

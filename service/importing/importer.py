@@ -152,6 +152,8 @@ class Importer:
 
     def _begin(self, row: Row) -> _Waiting:
         waiting = _Waiting(row, asyncio.get_running_loop().create_future())
+        # After the first row without an outcome nobody asks for the others'; that is no forgotten error.
+        waiting.outcome.add_done_callback(lambda outcome: outcome.cancelled() or outcome.exception())
         if row.request is None:
             waiting.outcome.set_exception(_Unreadable(row.unreadable))
             return waiting

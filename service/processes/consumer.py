@@ -13,7 +13,9 @@ async def serve_consumer(wiring: Wiring, stop: asyncio.Event) -> None:
     Raises:
         RecordMismatchError: the database is no ledger's, or another ledger's.
     """
-    identity = await await_identity(wiring.addresses.database_url)
+    identity = await await_identity(wiring.addresses.database_url, stop)
+    if identity is None:
+        return
     consumer = wiring.consumer(identity.partitions)
     freeze_start_up()
     running = asyncio.ensure_future(consumer.run())

@@ -13,7 +13,8 @@ async def serve_projector(wiring: Wiring, stop: asyncio.Event) -> None:
     Raises:
         RecordMismatchError: the database is no ledger's, or a read model is not installed.
     """
-    await await_identity(wiring.addresses.database_url)
+    if await await_identity(wiring.addresses.database_url, stop) is None:
+        return
     worker = wiring.projector()
     freeze_start_up()
     running = asyncio.ensure_future(worker.run())
