@@ -5,6 +5,7 @@ one wait for a moment. Reads go on all the time: they name the version they read
 worker is needed; those that run find their version gone, and go on with the new one.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
+import structlog
 
 from ledger.domain.chain import GENESIS
 from ledger.event_store.connections import UNAVAILABLE_ERRORS, connect
@@ -28,11 +30,14 @@ SWAP_LAG_EVENTS_MAX: Final = 20_000
 
 CATCH_UP_ROUNDS_MAX: Final = 50
 SWAP_ATTEMPTS_MAX: Final = 5
+DROP_ATTEMPTS_MAX: Final = 20
+DROP_PAUSE_S: Final = 0.1
 FILL_TIMEOUT_S: Final = 1800.0
 _PACKAGE: Final = "projections"
 _OWNER: Final = "ledger_owner"
 _LOCK: Final = 7_346_251_907
 """Any number that nothing else in this database locks."""
+log: Final = structlog.get_logger("ledger.projections")
 
 
 class RebuildError(Exception):
@@ -125,7 +130,7 @@ class _Build:
         """Fill a new version, swap it in, drop the old one."""
         active = await self.active_version()
         await self._drop_leftovers(active)
-        await self._create((active or 0) + 1)
+        await self._create(await self._unused_version())
         await self._fill_to_head()
         for statement in self._model.index:
             await self._connection.execute(self._model.sql(statement, self._version), timeout=FILL_TIMEOUT_S)
@@ -142,16 +147,22 @@ class _Build:
         return self._progress(sum(self._filled.values()))
 
     async def _drop_leftovers(self, active: int | None) -> None:
+        for version in await self._versions():
+            if version != active:
+                await self._drop(version)
+
+    async def _unused_version(self) -> int:
+        return max(await self._versions(), default=0) + 1
+
+    async def _versions(self) -> list[int]:
         rows = await self._connection.fetch(sql(_PACKAGE, "read_versions"), self._model.name)
-        for version in (row["version"] for row in rows if row["version"] != active):
-            await self._drop(version)
+        return sorted(row["version"] for row in rows)
 
     async def _create(self, version: int) -> None:
         self._version = version
         partitions = (await read_identity(self._connection)).partitions
         async with self._connection.transaction():
-            # A table without checkpoints cannot be found by number, so it could only be left by hand.
-            for statement in (*self._model.drop, *self._model.create):
+            for statement in self._model.create:
                 await self._connection.execute(self._model.sql(statement, version))
             await self._connection.execute(
                 sql(_PACKAGE, "insert_checkpoints"), self._model.name, version, partitions, GENESIS
@@ -159,14 +170,23 @@ class _Build:
         self._filled = dict.fromkeys(range(partitions), 0)
 
     async def _drop(self, version: int) -> None:
-        # First the checkpoints: a worker that feeds this version holds them until its batch is finished, and finds
-        # them gone at the next. In the order in which it locks, or the two would wait for each other.
-        async with self._connection.transaction():
-            await self._connection.execute(
-                sql(_PACKAGE, "delete_checkpoints"), self._model.name, version, timeout=FILL_TIMEOUT_S
-            )
-            for statement in self._model.drop:
-                await self._connection.execute(self._model.sql(statement, version), timeout=FILL_TIMEOUT_S)
+        """Remove a version that is not active any more; what long reads hold is left for the next rebuild."""
+        for _ in range(DROP_ATTEMPTS_MAX):
+            try:
+                # First the checkpoints: a worker that feeds this version holds them until its batch is finished, and
+                # finds them gone at the next. In the order in which it locks, or the two would wait for each other.
+                async with self._connection.transaction():
+                    await self._connection.execute(sql(_PACKAGE, "wait_briefly_for_locks"))
+                    await self._connection.execute(sql(_PACKAGE, "delete_checkpoints"), self._model.name, version)
+                    for statement in self._model.drop:
+                        await self._connection.execute(self._model.sql(statement, version))
+            except asyncpg.LockNotAvailableError:
+                await asyncio.sleep(DROP_PAUSE_S)
+            else:
+                return
+        log.warning(
+            "old tables are still read and stay until the next rebuild", read_model=self._model.name, version=version
+        )
 
     async def _fill_to_head(self) -> int:
         """Fill in what the record holds now; how many events that was."""

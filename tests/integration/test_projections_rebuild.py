@@ -213,3 +213,24 @@ async def test_a_worker_that_is_frozen_inside_a_batch_does_not_stop_a_rebuild(le
 async def test_a_read_model_that_is_not_installed_is_named(ledger: LedgerOnServers) -> None:
     with pytest.raises(RebuildError, match="balances is not installed"):
         await rebuild(ledger.database_url, BALANCES)
+
+
+async def test_a_long_read_of_the_old_version_holds_up_neither_the_rebuild_nor_other_reads(
+    ledger: LedgerOnServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "DROP_ATTEMPTS_MAX", 2)
+    await install(ledger.database_url, READ_MODELS)
+    async with (
+        ledger.pool.acquire() as reading,
+        reading.transaction(),
+        Queries(ledger.database_url, read_wait_s=1, kafka_probe=ledger.admin.partition_counts) as queries,
+    ):
+        await reading.fetch("SELECT * FROM projections.balances_v1")
+        rebuilding = asyncio.create_task(rebuild(ledger.database_url, BALANCES))
+        while not rebuilding.done():
+            async with asyncio.timeout(2):
+                await queries.balances.of_owner("ada")
+        await rebuilding
+        assert "balances_v1" in await tables(ledger)
+    await rebuild(ledger.database_url, BALANCES)
+    assert await tables(ledger) == ["balances_v3", "checkpoint", "read_model", "statements_v1"]

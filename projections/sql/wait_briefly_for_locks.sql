@@ -1,0 +1,2 @@
+-- Whoever waits for a table to be dropped makes all later readers of it wait.
+SET LOCAL lock_timeout = '200ms'
