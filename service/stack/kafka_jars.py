@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -82,6 +83,7 @@ def _is_whole(path: Path, jar: PinnedJar) -> bool:
 
 
 def _download(jars: list[PinnedJar], folder: Path, report: Report) -> None:
+    _trust_what_the_machine_trusts()
     # Into a folder beside it, then moved file by file: two starts at one time never see half a jar.
     with (
         tempfile.TemporaryDirectory(prefix="download-", dir=folder.parent) as landing,
@@ -90,6 +92,15 @@ def _download(jars: list[PinnedJar], folder: Path, report: Report) -> None:
     ):
         for arrived, jar in threads.map(lambda jar: (_fetch(jar, Path(landing), advance), jar), jars):
             os.replace(arrived, folder / jar.file_name)
+
+
+def _trust_what_the_machine_trusts() -> None:
+    """As pip does. requests would trust its own list only, and fail where a proxy signs with the company's key."""
+    if not {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & os.environ.keys():
+        paths = ssl.get_default_verify_paths()
+        certificates = paths.cafile or paths.capath
+        if certificates is not None and (Path(certificates).is_file() or any(Path(certificates).iterdir())):
+            os.environ["REQUESTS_CA_BUNDLE"] = certificates
 
 
 def _fetch(jar: PinnedJar, landing: Path, advance: Callable[[int], None]) -> Path:
