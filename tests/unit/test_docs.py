@@ -62,6 +62,13 @@ def test_links_lead_somewhere(page: Path, target: str) -> None:
     assert not anchor or anchor in anchors(linked)
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    linked = {
+        (page.parent / target.partition("#")[0]).resolve() for page, target in links() if page.name == "README.md"
+    }
+    assert set(PAGES[1:]) <= linked
+
+
 def texts_in_python() -> list[tuple[str, str]]:
     """Every text of the code that names a page, with where it stands; what is put in at run time is left out."""
     found = []
@@ -149,6 +156,20 @@ def test_fields_of_events_are_listed_with_those_that_are_not_always_there() -> N
     names = [re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", part)) for part in (always, sometimes)]
     fields = msgspec.structs.fields(RecordedEvent)
     assert names == [[field.name for field in fields if field.required is wanted] for wanted in (True, False)]
+
+
+def in_code(page: Path) -> str:
+    """Only what is set as code, a piece a line."""
+    blocks = re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
+    return "\n".join(blocks + re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_make_targets_that_a_page_names_are_there(page: Path) -> None:
+    files = re.findall(r"`((?:[\w-]+/)+[\w-]+\.(?:py|sql|sh|md|csv))`", page.read_text())
+    assert [name for name in files if not (ROOT / name).exists()] == []
+    targets = re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE)
+    assert set(re.findall(r"\bmake ([a-z-]+)", in_code(page))) <= set(targets)
 
 
 def ledger_commands() -> list[tuple[str, str]]:

@@ -4,8 +4,6 @@ import asyncio
 import os
 import sys
 
-import httpx
-
 from docs.examples.bakery.checkout import pay, pay_whatever_happens
 from docs.examples.bakery.gift_cards import load_gift_cards
 from docs.examples.bakery.statements import balances_after, statement
@@ -17,10 +15,7 @@ PREFIX = os.environ.get("LEDGER_TOPIC_PREFIX", "ledger")
 
 
 async def main(ledger_url: str) -> None:
-    async with (
-        LedgerClient("bakery", KAFKA, topic_prefix=PREFIX) as ledger,
-        httpx.AsyncClient(base_url=ledger_url) as http,
-    ):
+    async with LedgerClient("bakery", KAFKA, topic_prefix=PREFIX) as ledger:
         print("cards:", await load_gift_cards(ledger, "spring", ["mary", "nora"]))
         print("order-1:", await pay(ledger, "mary", "order-1", 120))
         print("order-1:", await pay(ledger, "mary", "order-1", 120))
@@ -35,9 +30,9 @@ async def main(ledger_url: str) -> None:
             print("a-gift:", refused)
         payment = derived_command_id("payment", "order-4")
         outcome = await pay_whatever_happens(ledger, payment, "mary", "order-4", 30)
-        print("balances:", await balances_after(http, outcome))
-        async for entry in statement(http, "mary"):
-            print(f"{entry['operation']:10}{entry['amount']:5}{entry['balance_after']:5}  {entry['nonce']}")
+    print("balances:", balances_after(ledger_url, outcome))
+    for entry in statement(ledger_url, "mary"):
+        print(f"{entry['operation']:10}{entry['amount']:5}{entry['balance_after']:5}  {entry['nonce']}")
 
 
 if __name__ == "__main__":

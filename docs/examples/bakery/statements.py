@@ -1,33 +1,35 @@
 """Balances and statements, over HTTP."""
 
-from collections.abc import AsyncIterator
+import json
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
-
-import httpx
+from urllib.parse import quote, urlencode
+from urllib.request import urlopen
 
 from producers import Outcome
 
+ANSWER_WITHIN_S = 10
 
-async def balances_after(http: httpx.AsyncClient, outcome: Outcome) -> dict[str, int]:
+
+def balances_after(ledger_url: str, outcome: Outcome) -> dict[str, int]:
     """All balances of the owner, this outcome included."""
-    answer = await http.get(
-        f"/balance/{quote(outcome.event.owner_id, safe='')}", params={"min_position": str(outcome.position)}
-    )
-    answer.raise_for_status()  # 503: the read model did not get there in time; ask again after Retry-After
-    balances: dict[str, int] = answer.json()["balances"]
+    owner_id = quote(outcome.event.owner_id, safe="")
+    balances: dict[str, int] = ask(f"{ledger_url}/balance/{owner_id}", min_position=str(outcome.position))["balances"]
     return balances
 
 
-async def statement(http: httpx.AsyncClient, owner_id: str) -> AsyncIterator[dict[str, Any]]:
+def statement(ledger_url: str, owner_id: str) -> Iterator[dict[str, Any]]:
     """Every entry of the owner, newest first, page by page."""
-    before: dict[str, str] = {}
-    while True:
-        answer = await http.get(f"/ledger/{quote(owner_id, safe='')}/entries", params={"limit": "100", **before})
-        answer.raise_for_status()
-        page = answer.json()
-        for entry in page["entries"]:
-            yield entry
-        if page["next_before"] is None:
-            return
-        before = {"before": page["next_before"]}
+    route = f"{ledger_url}/ledger/{quote(owner_id, safe='')}/entries"
+    page = ask(route, limit="100")
+    yield from page["entries"]
+    while page["next_before"] is not None:
+        page = ask(route, limit="100", before=page["next_before"])
+        yield from page["entries"]
+
+
+def ask(url: str, **query: str) -> dict[str, Any]:
+    """The answer. A 503 is raised as HTTPError: the read model did not get there in time; ask again."""
+    with urlopen(f"{url}?{urlencode(query)}", timeout=ANSWER_WITHIN_S) as response:
+        answer: dict[str, Any] = json.load(response)
+    return answer
