@@ -18,6 +18,14 @@ def ledger() -> ProjectedLedger:
     return ProjectedLedger()
 
 
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker looks up from waiting more often than it would."""
+    monkeypatch.setattr("projections.worker.POLL_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("projections.worker.ASSIGNMENT_WAIT_S", 0.05)
+    monkeypatch.setattr("projections.worker.HOLD_CHECK_INTERVAL_S", 0.1)
+
+
 def failing_once(what: str) -> Step:
     failures = [what]
 
@@ -325,10 +333,7 @@ async def test_a_frozen_worker_that_thaws_is_fenced_and_joins_again(ledger: Proj
         ledger.assert_exact(partition)
 
 
-async def test_a_late_claim_while_nothing_happens_is_noticed(
-    ledger: ProjectedLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("projections.worker.HOLD_CHECK_INTERVAL_S", 0.1)
+async def test_a_late_claim_while_nothing_happens_is_noticed(ledger: ProjectedLedger) -> None:
     async with ledger.projecting("one") as one:
         await until(lambda: one.status().partitions == {0, 1, 2})
         ghost = InMemoryProjectionStore(ledger.projections)
