@@ -34,5 +34,5 @@ class Sizes:
     """How long after `ready` memory is read: what the start needed is given back by then."""
 
 
-QUICK: Final = Sizes("quick", 3, 30_000, 60_000, 20_000, 1.5, 4.0, 1.0, 5.0)
+QUICK: Final = Sizes("quick", 3, 30_000, 60_000, 20_000, 1.0, 3.0, 1.0, 3.0)
 FULL: Final = Sizes("full", 3, 100_000, 300_000, 100_000, 8.0, 20.0, 3.0, 20.0)
