@@ -4,6 +4,9 @@ Exit codes: 0 it worked; 1 it worked and the answer is no (a rejection, a violat
 or a setting is wrong; 3 Kafka or Postgres is away, or an outcome did not come in time; 130 interrupted.
 """
 
+import io
+import sys
+
 import typer
 
 from service.cli import (
@@ -45,4 +48,8 @@ app.add_typer(processes.app, name="run")
 
 def main() -> None:
     """The entry point `ledger`."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name of a file can hold what no encoding can show; in JSON the escape that this makes is the right one.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="ledger")

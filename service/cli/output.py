@@ -57,17 +57,17 @@ class Output:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         # Where nobody can tell how wide it is, a table should not be folded to the width of an old terminal.
-        self.console = Console(soft_wrap=True, highlight=False)
+        self.console = Console(soft_wrap=True, highlight=False, markup=False)
         if not self.console.is_terminal:
             self.console.width = PIPED_COLUMNS
-        self.errors = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
     def result(self, document: Any, as_text: Callable[[Console], None] | str) -> None:
         """Print the result once: `document` for programs, `as_text` for people."""
         if self.as_json:
             self.json_line(document, indent=2 if self.console.is_terminal else None)
         elif isinstance(as_text, str):
-            self.console.print(Text(as_text))
+            self.console.print(printable(as_text))
         else:
             as_text(self.console)
 
@@ -78,7 +78,7 @@ class Output:
 
     def note(self, line: str) -> None:
         """One line for a person who watches; on standard error, so that it never mixes with a result."""
-        self.errors.print(Text(line))
+        self.errors.print(printable(line))
 
     def error(self, error: CliError) -> None:
         """The error, and what to do about it."""
@@ -86,9 +86,9 @@ class Output:
             document = {"error": error.what, "to_do": error.to_do, "exit_code": int(error.code)}
             sys.stderr.write(json.dumps(document, ensure_ascii=False) + "\n")
             return
-        self.errors.print(Text.assemble(("error: ", "bold red"), error.what))
+        self.errors.print(Text.assemble(("error: ", "bold red"), printable(error.what)))
         if error.to_do:
-            self.errors.print(Text.assemble(("to do: ", "bold"), error.to_do))
+            self.errors.print(Text.assemble(("to do: ", "bold"), printable(error.to_do)))
 
     def progress(self, unit: str) -> Progress:
         """A bar on standard error with rate and time left; silent where standard error is no terminal."""
@@ -109,13 +109,18 @@ class Output:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> Table:
     """A table; columns of which every value is a number are set flush right. Values are never read as markup."""
-    made = Table(title=title, title_justify="left", title_style="bold")
+    made = Table(title=None if title is None else Text(printable(title)), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int) for row in rows)
-        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        made.add_column(Text(printable(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(_cell(value)) for value in row))
+        made.add_row(*(Text(printable(_cell(value))) for value in row))
     return made
+
+
+def printable(text: str) -> str:
+    """The text with everything escaped that could move a cursor or change a colour: ids come from anybody."""
+    return "".join(one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text)
 
 
 def plain(value: object) -> Any:

@@ -17,7 +17,7 @@ from ledger.event_store.quarantine import (
     list_quarantined,
     read_quarantined,
 )
-from service.cli.output import CliError, ExitCode, table
+from service.cli.output import CliError, ExitCode, printable, table
 from service.cli.session import OWNER, JsonOption, Session, run
 from service.quarantine import QuarantineError, discard_quarantined, retry_quarantined
 
@@ -180,8 +180,7 @@ def _safe(value: bytes | None) -> str:
     """Bytes as text in which nothing can move a cursor or change a colour."""
     if value is None:
         return "(null)"
-    text = value[:SHOWN_CHARACTERS_MAX].decode("utf-8", "backslashreplace")
-    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    shown = printable(value[:SHOWN_CHARACTERS_MAX].decode("utf-8", "backslashreplace"))
     return shown if len(value) <= SHOWN_CHARACTERS_MAX else f"{shown}... ({len(value):,} bytes; --value-to FILE)"
 
 

@@ -3,7 +3,7 @@
 import typer
 from rich.console import Console
 
-from service.cli.output import ExitCode, table
+from service.cli.output import ExitCode, printable, table
 from service.cli.session import JsonOption, Session, run
 from service.status import Status, read_status
 
@@ -132,7 +132,7 @@ def _print(console: Console, found: Status) -> None:
             )
         )
     for problem in found.problems:
-        console.print(f"LOOK: {problem}", markup=False)
+        console.print(printable(f"LOOK: {problem}"))
     if not found.problems:
         console.print("all is well")
 

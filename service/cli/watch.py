@@ -9,7 +9,7 @@ from rich.text import Text
 from ledger.broker.protocol import BrokerUnavailableError, OffsetOutOfRangeError, TopicPartition
 from ledger.domain.event import RecordedEvent
 from ledger.messages.event_codec import UnreadableEventError, decode_event
-from service.cli.output import ExitCode
+from service.cli.output import ExitCode, printable
 from service.cli.publishing import event_document
 from service.cli.session import JsonOption, Session, run
 
@@ -84,7 +84,7 @@ def _show(session: Session, event: RecordedEvent) -> None:
         Text.assemble(
             (f"{event.occurred_at:%H:%M:%S.%f}"[:-3], "dim"),
             f" {event.position!s:>10} {event.app} {event.operation:<18} {event.amount:>+12,}  ",
-            (became, "" if event.accepted else "red"),
-            f"  {event.owner_id}",
+            (printable(became), "" if event.accepted else "red"),
+            f"  {printable(event.owner_id)}",
         )
     )
