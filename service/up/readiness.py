@@ -10,6 +10,8 @@ from typing import Final
 READY_WITHIN_S: Final = 60.0
 ASK_TIMEOUT_S: Final = 5.0
 PAUSE_S: Final = 0.1
+HALTED_SURE_S: Final = 5.0
+"""After so long with nothing wrong but halted partitions, waiting longer is of no use."""
 
 
 class NotReadyError(Exception):
@@ -25,23 +27,49 @@ async def until_ready(what: str, ask: Callable[[], Awaitable[str | None]], limit
         await asyncio.sleep(PAUSE_S)
 
 
-async def http_missing(url: str) -> str | None:
-    """What the service's readiness answers is missing; None when it is ready."""
-    return await asyncio.to_thread(_ask, f"{url}/health/ready")
+async def until_serving(url: str, limit_s: float = READY_WITHIN_S, halted_sure_s: float = HALTED_SURE_S) -> list[str]:
+    """Wait until the HTTP service finds all parts working, or nothing wrong but partitions that are halted.
+
+    Those stand still until an operator acts, who needs a ledger that runs; they are returned, as the service says it.
+
+    Raises:
+        NotReadyError: something else was missing after the limit.
+    """
+    loop = asyncio.get_running_loop()
+    halted: list[str] = []
+    only_halted_since: float | None = None
+
+    async def missing() -> str | None:
+        nonlocal halted, only_halted_since
+        answer, halted = await asyncio.to_thread(_ask, f"{url}/health/ready")
+        if not halted:
+            only_halted_since = None
+            return answer
+        # A halt of the run before is told until the partition is claimed again.
+        only_halted_since = loop.time() if only_halted_since is None else only_halted_since
+        return None if loop.time() - only_halted_since >= halted_sure_s else answer
+
+    await until_ready("the HTTP service", missing, limit_s)
+    return halted
 
 
-def _ask(url: str) -> str | None:
+def _ask(url: str) -> tuple[str | None, list[str]]:
+    """What is missing, None when nothing is; and what is halted, where nothing else is wrong."""
     try:
         with urllib.request.urlopen(url, timeout=ASK_TIMEOUT_S) as answer:  # noqa: S310 - our own http:// address
-            return None if answer.status == 200 else f"{url} answers {answer.status}"
+            return (None if answer.status == 200 else f"{url} answers {answer.status}"), []
     except urllib.error.HTTPError as error:
-        return f"{url} answers {error.code}: {_body(error)}"
+        problems = _problems(error)
+        halted = [problem for problem in problems if " is halted: " in problem]
+        text = f"{url} answers {error.code}: {'; '.join(problems) or error.reason}"
+        return text, halted if len(halted) == len(problems) else []
     except OSError as error:
-        return f"{url}: {error}"
+        return f"{url}: {error}", []
 
 
-def _body(error: urllib.error.HTTPError) -> str:
+def _problems(error: urllib.error.HTTPError) -> list[str]:
     try:
-        return json.dumps(json.loads(error.read(2_000)))
+        parts = json.load(error).values()
     except ValueError:
-        return error.reason
+        return []
+    return [problem for part in parts if isinstance(part, dict) for problem in part.get("problems", ())]

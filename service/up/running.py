@@ -22,7 +22,7 @@ from service.stack import Addresses, Stack, lock_holder, resolve
 from service.stack.ports import choose_free, holder, is_free
 from service.up.children import Child
 from service.up.demo import DEMO_APP, DemoOutcome, publish_demo
-from service.up.readiness import NotReadyError, http_missing, until_ready
+from service.up.readiness import NotReadyError, until_ready, until_serving
 from service.up.watcher import ShownBalance, Watcher
 from service.wiring import Wiring, holder_name
 
@@ -106,10 +106,14 @@ class LocalLedger:
             child.begin()
         try:
             await self._until_consumer_ready(wiring)
-            await until_ready("the HTTP service", lambda: http_missing(url))
+            halted = await until_serving(url)
         except NotReadyError as error:
             raise UpError(f"{error}\n{self._last_lines()}") from error
-        if demo:
+        for problem in halted:
+            self._watcher.note(f"STANDS STILL, the others go on: {problem}")
+        if demo and halted:
+            self._watcher.note("the example app's commands are left out")
+        elif demo:
             await self._show_demo(wiring)
         self._watcher.ready(url)
 
