@@ -4,7 +4,7 @@
 
 BIN := .venv/bin
 PACKAGES := ledger consumers producers projections service apps
-CHECKED := $(PACKAGES) alembic $(wildcard benchmarks) tests
+CHECKED := $(PACKAGES) alembic $(wildcard benchmarks) tests docs/examples
 STEP = @printf '\033[1m==>\033[0m %s\n'
 
 help:  ## this list
