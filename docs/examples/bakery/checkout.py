@@ -3,7 +3,15 @@
 import asyncio
 from uuid import UUID
 
-from producers import DuplicateNonce, InsufficientCredits, LedgerClient, NotPublished, Outcome, OutcomeUnknown
+from producers import (
+    DuplicateNonce,
+    InsufficientCredits,
+    KafkaUnavailable,
+    LedgerClient,
+    NotPublished,
+    Outcome,
+    OutcomeUnknown,
+)
 
 PAUSES_S = (0.5, 2.0, 10.0, 30.0)
 
@@ -26,6 +34,6 @@ async def pay_whatever_happens(
     for pause_s in PAUSES_S:
         try:
             return await ledger.submit("PURCHASE", customer, nonce=order, amount=-price, command_id=command_id)
-        except (NotPublished, OutcomeUnknown):
+        except (KafkaUnavailable, NotPublished, OutcomeUnknown):
             await asyncio.sleep(pause_s)
     return await ledger.submit("PURCHASE", customer, nonce=order, amount=-price, command_id=command_id)
