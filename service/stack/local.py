@@ -30,8 +30,8 @@ class LocalStack:
     async def start(self, report: Report) -> Addresses:
         """Both at the same time. See `Stack.start`."""
         kafka, postgres = self._servers()
-        kafka.require_free_ports()
-        postgres.require_free_ports()
+        await kafka.require_free_ports()
+        await postgres.require_free_ports()
         if not self._durable:
             self._deathwatch = Deathwatch(self._home)
         try:

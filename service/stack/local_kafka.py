@@ -13,8 +13,8 @@ from service.stack.answering import kafka_answers, until_answering
 from service.stack.interface import Report, ServerStatus, StackError
 from service.stack.java import find_java
 from service.stack.kafka_jars import KAFKA_VERSION, kafka_classpath
-from service.stack.ports import LOOPBACK, holder, is_free
-from service.stack.server_process import ServerProcess
+from service.stack.ports import LOOPBACK, becomes_free, holder
+from service.stack.server_process import ServerProcess, last_lines
 
 _STARTS_WITHIN_S = 60.0
 _FORMATS_WITHIN_S = 60.0
@@ -71,10 +71,11 @@ class LocalKafka:
         self._controller_port = controller_port
         self._properties = folder / "server.properties"
         self._data = folder / "data"
-        self.process = ServerProcess("Kafka", folder / "pid.json", folder / "kafka.log")
-        self._stdout = ServerProcess("Kafka", folder / "pid.json", folder / "kafka.out")
+        self._log = folder / "kafka.log"
+        # What it says before its logging works, or when the JVM itself fails.
+        self.process = ServerProcess(folder / "pid.json", folder / "kafka.out")
 
-    def require_free_ports(self) -> None:
+    async def require_free_ports(self) -> None:
         """To be asked before anything is started.
 
         Raises:
@@ -83,7 +84,7 @@ class LocalKafka:
         if self.process.pid is not None:
             return
         for port in (self._port, self._controller_port):
-            if not is_free(port):
+            if not await becomes_free(port):
                 raise StackError(
                     f"port {port}, which Kafka uses from {self._folder.parent}, is taken by {holder(port)}. "
                     f"Stop that, or delete {self._folder.parent / 'ports.json'} to have other ports chosen."
@@ -100,7 +101,7 @@ class LocalKafka:
         else:
             command = await asyncio.to_thread(self._prepare, report)
             report("starting Kafka")
-            self._stdout.start(command, os.environ, self._folder)
+            self.process.start(command, os.environ, self._folder)
         wrong = await until_answering(
             kafka_answers, self.address, _STARTS_WITHIN_S, ended=lambda: self.process.pid is None
         )
@@ -108,7 +109,7 @@ class LocalKafka:
             ended = "ended" if self.process.pid is None else f"does not answer on {self.address} ({wrong})"
             raise StackError(
                 f"Kafka was started and {ended}. Its log: {self._folder}\n"
-                f"{self._stdout.last_lines()}\n{self.process.last_lines()}"
+                f"{last_lines(self.process.log_file)}\n{last_lines(self._log)}"
             )
         report(f"Kafka {KAFKA_VERSION} answers on {self.address}")
 
@@ -130,12 +131,12 @@ class LocalKafka:
         classpath = kafka_classpath(self._cache, report)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._write_properties()
-        program = [java, *_JVM, "-cp", os.pathsep.join(str(jar) for jar in classpath)]
+        jars = os.pathsep.join(str(jar) for jar in classpath)
         if not (self._data / "meta.properties").exists():
             report("formatting Kafka's storage (first start only)")
-            self._format(program)
-        log4j = [f"-Dlog4j2.configurationFile={_LOG4J}", f"-Dledger.kafka.log={self._folder / 'kafka.log'}"]
-        return [*program[:-2], *log4j, *program[-2:], "kafka.Kafka", str(self._properties)]
+            self._format([java, *_JVM, "-cp", jars])
+        log4j = [f"-Dlog4j2.configurationFile={_LOG4J}", f"-Dledger.kafka.log={self._log}"]
+        return [java, *_JVM, *log4j, "-cp", jars, "kafka.Kafka", str(self._properties)]
 
     def _write_properties(self) -> None:
         placed = {

@@ -12,9 +12,9 @@ import asyncpg
 from ledger.sql_files import sql
 from service.stack.answering import postgres_answers, until_answering
 from service.stack.interface import Report, ServerStatus, StackError
-from service.stack.ports import LOOPBACK, holder, is_free
+from service.stack.ports import LOOPBACK, becomes_free, holder
 from service.stack.postgres_place import POSTGRES_VERSION, PostgresPlace, write_secret
-from service.stack.server_process import ServerProcess
+from service.stack.server_process import ServerProcess, last_lines
 
 _ROLE = "ledger"
 _DATABASE = "ledger"
@@ -53,7 +53,7 @@ class LocalPostgres:
         self._port = port
         self._durable = durable
         self._password_file = folder / "password"
-        self.process = ServerProcess("Postgres", folder / "pid.json", folder / "postgres.log")
+        self.process = ServerProcess(folder / "pid.json", folder / "postgres.log")
 
     @property
     def url(self) -> str:
@@ -64,7 +64,7 @@ class LocalPostgres:
         """
         return self._url(_DATABASE)
 
-    def require_free_ports(self) -> None:
+    async def require_free_ports(self) -> None:
         """To be asked before anything is started.
 
         Raises:
@@ -72,7 +72,7 @@ class LocalPostgres:
         """
         if self.process.pid is not None:
             return
-        if not is_free(self._port):
+        if not await becomes_free(self._port):
             raise StackError(
                 f"port {self._port}, which Postgres uses from {self._folder.parent}, is taken by "
                 f"{holder(self._port)}. Stop that, or delete {self._folder.parent / 'ports.json'} "
@@ -123,11 +123,11 @@ class LocalPostgres:
             if await self._until_answering() is None:
                 return
             # After a crash the last of the old server's processes may still be ending: Postgres then refuses.
-            if "shared memory" not in self.process.last_lines(3):
+            if "shared memory" not in last_lines(self.process.log_file, 3):
                 break
             await asyncio.sleep(_RESTART_PAUSE_S)
         raise StackError(
-            f"Postgres was started and ended. Its log, {self.process.log_file}:\n{self.process.last_lines()}"
+            f"Postgres was started and ended. Its log, {self.process.log_file}:\n{last_lines(self.process.log_file)}"
         )
 
     async def _until_answering(self) -> str | None:
@@ -147,7 +147,7 @@ class LocalPostgres:
         elif self.process.pid is not None:
             raise StackError(
                 f"Postgres does not answer on {self.address} ({wrong}). Its log, {self.process.log_file}:\n"
-                f"{self.process.last_lines()}"
+                f"{last_lines(self.process.log_file)}"
             )
         return wrong
 

@@ -1,7 +1,9 @@
 """TCP ports on loopback: choosing free ones, and saying who has a taken one."""
 
+import asyncio
 import random
 import socket
+import time
 
 import psutil
 
@@ -9,6 +11,8 @@ LOOPBACK = "127.0.0.1"
 # Below the usual ranges of ephemeral ports: no outgoing connection ever takes a remembered port.
 _CHOSEN_FROM = range(20_000, 30_000)
 _ATTEMPTS_MAX = 200
+_FREED_WITHIN_S = 3.0
+_PAUSE_S = 0.05
 
 
 def is_free(port: int) -> bool:
@@ -19,6 +23,17 @@ def is_free(port: int) -> bool:
             probe.bind((LOOPBACK, port))
         except OSError:
             return False
+    return True
+
+
+async def becomes_free(port: int) -> bool:
+    """Whether a server could listen on the port, now or in a moment: a server that was just killed keeps its port
+    until the last of its threads has ended, though its process counts as gone already."""
+    deadline = time.monotonic() + _FREED_WITHIN_S
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_PAUSE_S)
     return True
 
 

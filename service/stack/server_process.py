@@ -35,8 +35,7 @@ class ServerProcess:
     after a crash or a reboot is never taken for the server.
     """
 
-    def __init__(self, name: str, pid_file: Path, log_file: Path) -> None:
-        self.name = name
+    def __init__(self, pid_file: Path, log_file: Path) -> None:
         self.log_file = log_file
         self._pid_file = pid_file
 
@@ -101,14 +100,6 @@ class ServerProcess:
         while self.pid is not None and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_PAUSE_S)
 
-    def last_lines(self, count: int = 12) -> str:
-        """The end of the log, indented, for an error message."""
-        try:
-            lines = self.log_file.read_text(errors="replace").splitlines()
-        except OSError:
-            return ""
-        return "\n".join(f"    {line}" for line in lines[-count:])
-
     def _process(self) -> psutil.Process | None:
         try:
             known = json.loads(self._pid_file.read_text())
@@ -124,6 +115,15 @@ class ServerProcess:
             return None
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
             return None  # no file, half a file, or no such process: in each case no server of ours runs
+
+
+def last_lines(log_file: Path, count: int = 12) -> str:
+    """The end of a log, indented, for an error message; empty if there is none."""
+    try:
+        lines = log_file.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(f"    {line}" for line in lines[-count:])
 
 
 class _Account(TypedDict, total=False):

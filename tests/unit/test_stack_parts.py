@@ -1,5 +1,6 @@
 """The parts of the local stack that need no server."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 from service.stack import Addresses, RunningStack, StackError, java, kafka_jars, lock_holder, running_stack
 from service.stack.answering import without_password
 from service.stack.local_kafka import new_cluster_id
-from service.stack.ports import LOOPBACK, choose_free, holder, is_free
+from service.stack.ports import LOOPBACK, becomes_free, choose_free, holder, is_free
 from service.stack.server_process import ServerProcess
 from service.stack.state import HomeLock, forget_running, remember_running, remembered_ports
 
@@ -70,14 +71,14 @@ def test_the_holder_of_a_taken_port_is_named() -> None:
 def test_a_pid_that_belongs_to_another_program_by_now_is_not_the_server(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid.json"
     pid_file.write_text(json.dumps({"pid": os.getpid(), "started_at": 1.0}))
-    assert ServerProcess("Kafka", pid_file, tmp_path / "log").pid is None
+    assert ServerProcess(pid_file, tmp_path / "log").pid is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x", "started_at": 1}', '{"pid": 99999999}'])
 def test_half_a_pid_file_is_no_server(tmp_path: Path, text: str) -> None:
     pid_file = tmp_path / "pid.json"
     pid_file.write_text(text)
-    assert ServerProcess("Kafka", pid_file, tmp_path / "log").pid is None
+    assert ServerProcess(pid_file, tmp_path / "log").pid is None
 
 
 def test_no_cluster_id_looks_like_an_option() -> None:
@@ -160,3 +161,14 @@ def test_no_java_at_all_says_what_to_install(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(java, "find_spec", lambda _name: None)
     with pytest.raises(StackError, match=r"Java 17 or newer \(JAVA_HOME: Java 11.*requirements-java.lock"):
         java.find_java()
+
+
+async def test_a_port_that_a_dying_server_still_holds_is_waited_for() -> None:
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        waiting = asyncio.create_task(becomes_free(port))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    assert await waiting
