@@ -30,6 +30,7 @@ class HeldPartition:
         self.partition = claim.partition
         self.epoch = claim.epoch
         self.sequence = claim.sequence
+        self.published_at_claim = claim.published_sequence
         self.hash = claim.hash
         self.occurred_at: datetime | None = claim.occurred_at
         self.marks: dict[str, ConsumedMark] = dict(claim.marks)

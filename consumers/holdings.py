@@ -144,7 +144,6 @@ class Holdings:
         self._in_doubt.pop(partition, None)
         self.set_clock(claim.clock)
         held = HeldPartition(claim, self._partitions)
-        self._relay.begin(partition, claim.epoch, claim.published_sequence, claim.sequence)
         log.info("claimed", partition=partition, epoch=claim.epoch, sequence=claim.sequence)
         self.held[partition] = held
         self.changed = True
@@ -161,6 +160,11 @@ class Holdings:
         if unchecked:
             wrong = await check_published(self._tail_reader, self._store, self._topics, unchecked)
             for partition in unchecked:
-                self.held[partition].published_checked = True
-            for partition, because in wrong.items():
-                self.halt(self.held[partition], because)
+                held = self.held[partition]
+                held.published_checked = True
+                if partition in wrong:
+                    self.halt(held, wrong[partition])
+                else:
+                    # Not before the comparison: what an older copy of the record publishes again would lie behind the
+                    # events that it lacks, and the end of the topic would look right, now or at the next start.
+                    self._relay.begin(partition, held.epoch, held.published_at_claim, held.sequence)
