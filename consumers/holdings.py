@@ -58,10 +58,10 @@ class Holdings:
         Raises:
             StoreUnavailableError, BrokerUnavailableError, TailTimeoutError: call it again later.
         """
-        given_up = {partition: held.epoch for partition, held in self.held.items() if partition not in wanted}
+        given_up = [held for partition, held in self.held.items() if partition not in wanted]
         if given_up:
-            self.drop(given_up)
-            await self._store.note_calm(given_up, release=True)
+            self.drop([held.partition for held in given_up])
+            await self._release(given_up)
         for partition in sorted(wanted - self.held.keys()):
             turned()
             if not await self._claim(partition):
@@ -121,13 +121,11 @@ class Holdings:
         return frozenset(epochs.keys() - await self._store.still_held(epochs))
 
     async def release_all(self) -> None:
-        """A clean end. Halted partitions keep their count of tries."""
-        epochs = {held.partition: held.epoch for held in self.held.values() if held.halted_because is None}
-        if epochs:
-            try:
-                await self._store.note_calm(epochs, release=True)
-            except StoreUnavailableError as error:
-                log.warning("leaving without a word to the record", error=str(error))
+        """A clean end."""
+        try:
+            await self._release(self.held.values())
+        except StoreUnavailableError as error:
+            log.warning("leaving without a word to the record", error=str(error))
 
     def set_clock(self, clock: datetime) -> None:
         """Take the record's clock, and say when this machine's differs."""
@@ -136,6 +134,12 @@ class Holdings:
         if skewed and not self._skewed:
             log.error("CLOCK SKEW: this machine's clock and the database's differ; set both by NTP", ahead_s=ahead_s)
         self._skewed = skewed
+
+    async def _release(self, given_up: Iterable[HeldPartition]) -> None:
+        # Halted partitions keep their count of tries, so that a record that kills is not tried anew wherever they move.
+        epochs = {held.partition: held.epoch for held in given_up if held.halted_because is None}
+        if epochs:
+            await self._store.note_calm(epochs, release=True)
 
     async def _claim(self, partition: int) -> bool:
         claim = await self._store.claim(partition, self._holder, self._in_doubt.get(partition))
