@@ -123,6 +123,10 @@ async def test_topics_are_checked_made_and_refused_by_name(ledger: LedgerOnServe
     assert made.code == 1
     assert [wrong["topic"] for wrong in made.document["wrong_size"]] == [f"{prefix}.commands.example-app"]
     assert len(made.document["created"]) == 3
+    status = await ledger_cli("status", "--json", environment=environment)
+    [named] = [problem for problem in status.document["problems"] if "topic" in problem]
+    size = f"has {ledger.partitions + 1} partitions instead of {ledger.partitions}"
+    assert named == f"topic {prefix}.commands.example-app {size}: it is not consumed"
 
 
 async def test_read_models_are_rebuilt(ledger: LedgerOnServers, tmp_path: Path) -> None:
