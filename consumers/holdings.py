@@ -16,7 +16,7 @@ from ledger.event_store.protocol import TRYING_CLAIMS_MAX, EventStore, StoreUnav
 from ledger.messages.topics import Topics
 
 HOLD_CHECK_S: Final = 5.0
-"""How often an idle holder asks whether it still is one: a busy one learns it from the fence."""
+"""How often a holder says that it lives, and learns whether it still is one: a busy one learns it from the fence."""
 
 log: Final = structlog.get_logger("ledger.consumer")
 
@@ -118,7 +118,7 @@ class Holdings:
             return frozenset()
         self._checked_at = now
         epochs = {held.partition: held.epoch for held in self.held.values()}
-        return frozenset(epochs.keys() - await self._store.still_held(epochs))
+        return frozenset(epochs.keys() - await self._store.note_alive(epochs))
 
     async def release_all(self) -> None:
         """A clean end."""

@@ -165,7 +165,7 @@ class LedgerConsumer:
             # A rebalance: whoever gets our partitions may be claiming them now.
             await self._membership.changed(self._membership.generation, POLL_WAIT_S)
             return
-        lost = await self._holdings.take_over(wanted, self._membership.turned)
+        lost = await self._holdings.take_over(wanted, self._membership.turned) or await self._holdings.check()
         if lost:
             await self._fenced(lost)
             return
@@ -184,10 +184,6 @@ class LedgerConsumer:
         records = await self._poll(POLL_RECORDS_MAX, None)
         if records:
             await self._process(records)
-        else:
-            lost = await self._holdings.check()
-            if lost:
-                await self._fenced(lost)
         await self._note_calm()
 
     # ---- which partitions, which topics ----

@@ -1,20 +1,28 @@
 """How the ledger's parts are, as Postgres and Kafka show it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+from ledger.broker.protocol import Bounds, BrokerUnavailableError
 from ledger.event_store.protocol import StoreUnavailableError
 from ledger.sql_files import sql
+from projections.command_lag import CommandLog, waiting_commands
 from projections.read_pool import ReadPool
 
 PROBE_LIMIT_S: Final = 3.0
+CONSUMER_SILENT_LIMIT_S: Final = 20.0
+"""A holder that has said nothing for longer is taken for dead; it speaks every 5 s."""
+
 PROJECTION_LAG_LIMIT_S: Final = 10.0
 """A read model that is further behind is reported as failing."""
 
 KafkaProbe = Callable[[], Awaitable[object]]
 """Asks Kafka anything; raises when it does not answer."""
+
+CommandLogs = Callable[[Collection[str]], Awaitable[Mapping[CommandLog, Bounds]]]
+"""What the command topics of these apps hold; raises BrokerUnavailableError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,10 @@ class ConsumerPartition:
     sequence: int
     unpublished: int
     halted_because: str | None
+    silent_s: float | None
+    """Since its holder last said that it lives."""
+    waiting: int | None = None
+    """Commands in Kafka that nobody has decided yet; None when that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +86,31 @@ class Health:
 class HealthReader:
     """Asks Kafka and Postgres how the ledger is. Never raises because one of them is away."""
 
-    def __init__(self, pool: ReadPool, kafka_probe: KafkaProbe) -> None:
+    def __init__(self, pool: ReadPool, kafka_probe: KafkaProbe, command_logs: CommandLogs | None = None) -> None:
+        """Without `command_logs` it is not known how many commands wait."""
         self._pool = pool
         self._kafka_probe = kafka_probe
+        self._command_logs = command_logs
 
     async def read(self) -> Health:
         """How all parts are now, within PROBE_LIMIT_S each."""
         kafka, (postgres, consumers, feeds) = await asyncio.gather(self._kafka(), self._postgres())
+        if kafka.ok and postgres.ok:
+            consumers = await self._with_waiting(consumers)
         return Health(kafka, postgres, _consumer_part(consumers), _projection_part(feeds), consumers, feeds)
+
+    async def _with_waiting(self, consumers: list[ConsumerPartition]) -> list[ConsumerPartition]:
+        if self._command_logs is None:
+            return consumers
+        try:
+            async with asyncio.timeout(PROBE_LIMIT_S):
+                marks = await self._pool.fetch(sql("ledger.event_store", "overview_marks"))
+                next_offsets = {(mark["app"], mark["partition"]): mark["next_offset"] for mark in marks}
+                logs = await self._command_logs({app for app, _ in next_offsets})
+        except (StoreUnavailableError, BrokerUnavailableError, TimeoutError):
+            return consumers  # not known now; that they are away is said by their own parts
+        waiting = waiting_commands(logs, next_offsets)
+        return [replace(one, waiting=waiting.get(one.partition, 0)) for one in consumers]
 
     async def _kafka(self) -> Part:
         try:
@@ -104,7 +133,12 @@ class HealthReader:
             Part(),
             [
                 ConsumerPartition(
-                    row["partition"], row["holder"], row["sequence"], row["unpublished"], row["halted_because"]
+                    row["partition"],
+                    row["holder"],
+                    row["sequence"],
+                    row["unpublished"],
+                    row["halted_because"],
+                    row["silent_s"],
                 )
                 for row in heads
             ],
@@ -133,6 +167,15 @@ def _consumer_part(partitions: list[ConsumerPartition]) -> Part:
         problems.append("not known")
     elif orphans:
         problems.append(f"no ledger consumer holds partition {', '.join(orphans)}: is one running?")
+    silent: dict[str, list[str]] = {}
+    for one in partitions:
+        if one.holder is not None and (one.silent_s is None or one.silent_s > CONSUMER_SILENT_LIMIT_S):
+            silent.setdefault(one.holder, []).append(str(one.partition))
+    problems += [
+        f"the ledger consumer {holder}, which holds partition {', '.join(numbers)}, has been silent for more than "
+        f"{CONSUMER_SILENT_LIMIT_S:g} s: is it running?"
+        for holder, numbers in silent.items()
+    ]
     return Part(problems)
 
 

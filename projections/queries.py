@@ -5,7 +5,7 @@ from types import TracebackType
 from ledger.domain.position import Position
 from ledger.sql_files import sql
 from projections.balances.queries import BalanceReader
-from projections.health import HealthReader, KafkaProbe
+from projections.health import CommandLogs, HealthReader, KafkaProbe
 from projections.read_pool import ReadPool
 from projections.read_your_writes import AnsweredPositions
 from projections.statements.queries import StatementReader
@@ -17,19 +17,27 @@ class Queries:
     A service passes the position of every write that it answers to `note_position`, so that its later reads show it.
     """
 
-    def __init__(self, database_url: str, *, read_wait_s: float, kafka_probe: KafkaProbe) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        read_wait_s: float,
+        kafka_probe: KafkaProbe,
+        command_logs: CommandLogs | None = None,
+    ) -> None:
         """Connects to nothing yet, and opens while Postgres is away.
 
         Args:
             database_url: of a role that may act as `ledger_reader`.
             read_wait_s: how long a read waits for its position before StaleReadError.
             kafka_probe: asks Kafka anything; raises when it does not answer.
+            command_logs: what the command topics of apps hold, to tell how many commands wait.
         """
         self._pool = ReadPool(database_url)
         self.answered = AnsweredPositions()
         self.balances = BalanceReader(self._pool, self.answered, read_wait_s)
         self.statements = StatementReader(self._pool, self.answered, read_wait_s)
-        self.health = HealthReader(self._pool, kafka_probe)
+        self.health = HealthReader(self._pool, kafka_probe, command_logs)
 
     async def probe(self) -> None:
         """Ask Postgres anything. Raises StoreUnavailableError when it is away."""

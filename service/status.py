@@ -7,6 +7,7 @@ from ledger.broker.protocol import BrokerUnavailableError, TopicPartition
 from ledger.broker.topics_sync import SyncReport, check_topics
 from ledger.event_store.connections import connect
 from ledger.event_store.overview import Overview, read_overview
+from projections.command_lag import CommandLog, waiting_commands
 from projections.health import Health, HealthReader
 from service.wiring import Wiring
 
@@ -86,8 +87,5 @@ async def _ask_kafka(wiring: Wiring, overview: Overview) -> tuple[SyncReport, Ma
         )
     finally:
         await reader.stop()
-    lag = dict.fromkeys(range(partitions), 0)
-    for (topic, partition), bound in bounds.items():
-        next_offset = overview.next_offsets.get((apps[topic], partition), bound.start)
-        lag[partition] += max(bound.end - max(next_offset, bound.start), 0)
-    return report, lag
+    logs = {CommandLog(apps[topic], partition): bound for (topic, partition), bound in bounds.items()}
+    return report, dict.fromkeys(range(partitions), 0) | waiting_commands(logs, overview.next_offsets)

@@ -19,7 +19,7 @@ from producers.command_status import command_status_router
 from producers.http_answers import HttpAnswers
 from producers.http_router import command_router
 from producers.record_probe import RecordProbe
-from projections.http import Queries, create_query_router
+from projections.http import KafkaCommandLogs, Queries, create_query_router
 
 DESCRIPTION: Final = """
 Credits for many apps, kept in one ledger. Every write becomes a **command** in Kafka, is decided once, recorded for
@@ -61,7 +61,12 @@ def create_app(
         read_wait_s: how long a read waits for what was answered before it answers 503.
     """
     client = LedgerClient(app, kafka_bootstrap_servers, topic_prefix=topic_prefix)
-    queries = Queries(database_url, read_wait_s=read_wait_s, kafka_probe=client.probe_kafka)
+    queries = Queries(
+        database_url,
+        read_wait_s=read_wait_s,
+        kafka_probe=client.probe_kafka,
+        command_logs=KafkaCommandLogs(kafka_bootstrap_servers, client.topics),
+    )
     lookup = PostgresCommandLookup(database_url)
     store = PostgresContentStore(database_url)
     reactions = Reactions(store)

@@ -185,10 +185,10 @@ class PostgresEventStore:
         async with self._connection("read") as connection:
             await connection.execute(self._sql("note_published"), partition, epoch, sequence)
 
-    async def still_held(self, partitions: Mapping[int, int]) -> frozenset[int]:
+    async def note_alive(self, partitions: Mapping[int, int]) -> frozenset[int]:
         """See EventStore."""
         async with self._connection("read") as connection:
-            rows = await connection.fetch(self._sql("still_held"), list(partitions), list(partitions.values()))
+            rows = await connection.fetch(self._sql("note_alive"), list(partitions), list(partitions.values()))
         return frozenset(row["partition"] for row in rows)
 
     async def note_trying(self, partition: int, epoch: int, trying: str) -> int | None:

@@ -222,8 +222,8 @@ class EventStore(Protocol):
     async def note_published(self, partition: int, epoch: int, sequence: int) -> None:
         """Raise `published_sequence`, if the epoch still holds the partition; never lowers it."""
 
-    async def still_held(self, partitions: Mapping[int, int]) -> frozenset[int]:
-        """Which of these partitions (with their epochs) nobody has claimed since."""
+    async def note_alive(self, partitions: Mapping[int, int]) -> frozenset[int]:
+        """Say that the holder of these partitions (with their epochs) lives; which of them nobody has claimed since."""
 
     async def note_trying(self, partition: int, epoch: int, trying: str) -> int | None:
         """Commit that this record (`app:offset`) is tried alone; how many claims have tried it, or None: fenced."""

@@ -43,6 +43,7 @@ partition_head = Table(
     Column("epoch", BigInteger, nullable=False, server_default=text("0")),
     _text("holder", nullable=True),
     Column("claimed_at", DateTime(timezone=True)),
+    Column("seen_at", DateTime(timezone=True)),
     Column("sequence", BigInteger, nullable=False, server_default=text("0")),
     Column("hash", LargeBinary, nullable=False),
     Column("occurred_at", DateTime(timezone=True)),

@@ -194,11 +194,11 @@ class InMemoryEventStore:
             head.published_sequence = max(head.published_sequence, sequence)
         await self._step("note_published done")
 
-    async def still_held(self, partitions: Mapping[int, int]) -> frozenset[int]:
+    async def note_alive(self, partitions: Mapping[int, int]) -> frozenset[int]:
         """See EventStore."""
-        await self._step("still_held")
+        await self._step("note_alive")
         held = frozenset(partition for partition, epoch in partitions.items() if self._held(partition, epoch))
-        await self._step("still_held done")
+        await self._step("note_alive done")
         return held
 
     async def note_trying(self, partition: int, epoch: int, trying: str) -> int | None:

@@ -170,6 +170,8 @@ class ConsumerPartitionBody(BaseModel):
     sequence: Annotated[int, Field(description="Its last event.")]
     unpublished: Annotated[int, Field(description="Events recorded and not yet published.")]
     halted_because: str | None
+    silent_s: Annotated[float | None, Field(description="Seconds since its holder last said that it lives.")]
+    waiting: Annotated[int | None, Field(description="Commands in Kafka that nobody has decided yet.")]
 
 
 class ProjectionPartitionBody(BaseModel):

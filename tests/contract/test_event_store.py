@@ -128,16 +128,16 @@ async def test_a_partition_that_the_ledger_does_not_have_cannot_be_claimed(recor
     assert await record.client().claim(TEST_PARTITIONS, "a", if_epoch=1) is None
 
 
-async def test_what_is_still_held_is_what_nobody_has_claimed_since(record: Record) -> None:
+async def test_what_is_note_alive_is_what_nobody_has_claimed_since(record: Record) -> None:
     hand = await holding(record, 0, 1, 2)
     held = {partition: place.epoch for partition, place in hand.places.items()}
-    assert await hand.store.still_held(held) == {0, 1, 2}
+    assert await hand.store.note_alive(held) == {0, 1, 2}
     await record.client().claim(1, "newer")
-    assert await hand.store.still_held(held) == {0, 2}
-    assert await hand.store.still_held({0: 99, TEST_PARTITIONS: 1}) == frozenset()
+    assert await hand.store.note_alive(held) == {0, 2}
+    assert await hand.store.note_alive({0: 99, TEST_PARTITIONS: 1}) == frozenset()
     await hand.store.note_calm(held, release=True)
-    assert await hand.store.still_held(held) == {0, 2}
-    assert await hand.store.still_held({}) == frozenset()
+    assert await hand.store.note_alive(held) == {0, 2}
+    assert await hand.store.note_alive({}) == frozenset()
 
 
 # --- the fence ------------------------------------------------------------------------------------------------------

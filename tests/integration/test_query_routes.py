@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from ledger.domain.position import Position
-from projections.http import Queries, create_query_router
+from projections.http import KafkaCommandLogs, Queries, create_query_router
 from projections.registry import READ_MODELS
 from projections.versions import install
 from tests.ledger_on_servers import LedgerOnServers, command, ledger_on_servers
@@ -28,7 +28,10 @@ async def ledger(kafka_bootstrap: str, empty_database_url: str) -> AsyncIterator
 @pytest.fixture
 async def queries(ledger: LedgerOnServers) -> AsyncIterator[Queries]:
     async with Queries(
-        ledger.database_url, read_wait_s=READ_WAIT_S, kafka_probe=ledger.admin.partition_counts
+        ledger.database_url,
+        read_wait_s=READ_WAIT_S,
+        kafka_probe=ledger.admin.partition_counts,
+        command_logs=KafkaCommandLogs(ledger.bootstrap, ledger.topics),
     ) as opened:
         yield opened
 
@@ -163,6 +166,26 @@ async def test_health_answers_alone_and_ready_names_what_is_missing(http: httpx.
     assert body["kafka"]["status"] == body["postgres"]["status"] == "ok"
     assert "no ledger consumer holds partition 0, 1, 2, 3" in body["ledger_consumer"]["problems"][0]
     assert "no projection worker holds balances on partition 0" in body["projections"]["problems"][0]
+
+
+async def test_ready_tells_how_many_commands_wait_and_that_a_holder_is_silent(
+    ledger: LedgerOnServers, http: httpx.AsyncClient
+) -> None:
+    partition = ledger.partition("ada")
+    async with ledger.running("killed"):
+        await ledger.send(command("ada", "CREDIT_ADD", 1))
+        await ledger.until_events(1)
+        body = (await http.get("/health/ready")).json()
+        assert body["ledger_consumer"]["status"] == "ok"
+    await ledger.send(command("ada", "CREDIT_ADD", 1), command("ada", "CREDIT_ADD", 1))
+    # As kill -9 leaves it: the holder stays named, and says nothing any more.
+    await ledger.pool.execute(
+        "UPDATE ledger.partition_head SET holder = 'killed', seen_at = clock_timestamp() - interval '21 s'"
+    )
+    body = (await http.get("/health/ready")).json()
+    assert body["consumer_partitions"][partition]["waiting"] == 2
+    assert [one["waiting"] for one in body["consumer_partitions"]].count(0) == ledger.partitions - 1
+    assert "killed, which holds partition 0, 1, 2, 3, has been silent" in body["ledger_consumer"]["problems"][0]
 
 
 async def test_without_postgres_and_kafka_health_says_so_and_reads_answer_503() -> None:

@@ -116,7 +116,7 @@ async def test_every_call_has_a_step_before_and_after_its_effect(record: InMemor
         "read_events": lambda: store.read_events(0, 0, 1),
         "read_events_at": lambda: store.read_events_at([]),
         "note_published": lambda: store.note_published(0, 1, 1),
-        "still_held": lambda: store.still_held({0: 1}),
+        "note_alive": lambda: store.note_alive({0: 1}),
         "note_trying": lambda: store.note_trying(0, 1, "a:1"),
         "note_calm": lambda: store.note_calm({0: 1}),
         "note_halted": lambda: store.note_halted(0, 1, "because"),

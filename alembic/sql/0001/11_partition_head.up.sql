@@ -3,6 +3,7 @@ CREATE TABLE ledger.partition_head (
     epoch bigint NOT NULL DEFAULT 0,
     holder text COLLATE "C",
     claimed_at timestamptz,
+    seen_at timestamptz,
     sequence bigint NOT NULL DEFAULT 0,
     hash bytea NOT NULL,
     occurred_at timestamptz,

@@ -6,6 +6,7 @@ UPDATE ledger.partition_head AS head
 SET epoch = before.epoch + 1,
     holder = $2,
     claimed_at = clock_timestamp(),
+    seen_at = clock_timestamp(),
     consumed_at_claim = before.consumed,
     halted_because = NULL
 FROM before
