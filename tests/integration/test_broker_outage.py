@@ -20,7 +20,8 @@ from tests.contract.clusters import outgoing, unique
 from tests.greetings import Lines
 from tests.servers import server_home
 
-pytestmark = pytest.mark.integration
+# Killing and restarting a broker of its own takes about a minute: in `make test-all` and in CI.
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,8 @@ from service.stack.resolver import default_cache
 from tests.greetings import Lines
 from tests.servers import server_home
 
-pytestmark = pytest.mark.integration
+# Killing and restarting a broker of its own takes half a minute: in `make test-all` and in CI.
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 APP = "shop"
 PARTITIONS = 3
 CALLERS = 30
