@@ -44,7 +44,8 @@ def without(field: str) -> bytes:
 
 
 def raw_amount(text: str) -> bytes:
-    return changed(amount=4242).replace(b"4242", text.encode())
+    # With the field's name: four digits alone can stand in a random id, too.
+    return changed(amount=4242).replace(b'"amount": 4242', b'"amount": ' + text.encode())
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ UNREADABLE = [
     Unreadable("metadata of 4097 bytes", changed(metadata={"a": "x" * 4088}), "INVALID_FIELD"),
     Unreadable("metadata is a list", changed(metadata=[]), "INVALID_FIELD"),
     Unreadable("metadata with a lone surrogate", changed(metadata={"a": "\ud800"}), "NOT_JSON"),
-    Unreadable("nested too deeply", changed(metadata={"a": 4242}).replace(b"4242", b"[" * 2000), "NOT_JSON"),
+    Unreadable(
+        "nested too deeply", changed(metadata={"a": 4242}).replace(b'"a": 4242', b'"a": ' + b"[" * 2000), "NOT_JSON"
+    ),
     Unreadable("issued_at without a zone", changed(issued_at="2026-01-01T00:00:00"), "INVALID_FIELD"),
     Unreadable("not_after is no time", changed(not_after="tomorrow"), "INVALID_FIELD"),
     Unreadable("wrong key", changed(), "WRONG_KEY", b"somebody else"),
