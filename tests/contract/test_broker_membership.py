@@ -142,7 +142,7 @@ async def test_a_loop_that_turns_keeps_its_partitions(join: Join) -> None:
     generation = member.generation
     for _ in range(15):
         member.turned()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # the time that passes is what is tested: three times the stall limit
     assert (member.wanted, member.generation) == (EVERYTHING, generation)
 
 
