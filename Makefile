@@ -5,6 +5,8 @@
 BIN := .venv/bin
 PACKAGES := ledger consumers producers projections service apps
 CHECKED := $(PACKAGES) alembic $(wildcard benchmarks) tests docs/examples
+# Two processes, each with servers of its own: most tests wait for servers more than they compute. JOBS=0: in one process.
+SIDE_BY_SIDE = --numprocesses $(or $(JOBS),2) --dist loadfile
 STEP = @printf '\033[1m==>\033[0m %s\n'
 
 help:  ## this list
@@ -16,7 +18,7 @@ run: environment  ## start Kafka, Postgres and the ledger, publish the example a
 
 test: check  ## checks, then every test but the slow ones, on the Kafka and Postgres that this machine has
 	$(STEP) "tests"
-	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 test-all: check  ## `make test` with the slow tests, and the integration tests on the other stack
 	$(STEP) "tests, the slow ones included"
