@@ -1,12 +1,14 @@
 """How Alembic reaches the database: the address comes from the caller, or with `-x url=postgresql://...`."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, pool
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from alembic import context
+from ledger.event_store.connections import open_connection
 
 
 def _url() -> str:
@@ -14,7 +16,7 @@ def _url() -> str:
     if not url:
         raise SystemExit("no database: run `ledger migrate`, or give `-x url=postgresql://...` to alembic")
     scheme, separator, rest = url.partition("://")
-    return f"{scheme.split('+')[0]}+asyncpg{separator}{rest}"
+    return f"{scheme.split('+')[0]}{separator}{rest}"
 
 
 def _run(connection: Connection) -> None:
@@ -27,7 +29,10 @@ def _run(connection: Connection) -> None:
 
 
 async def _main() -> None:
-    engine = create_async_engine(_url(), poolclass=pool.NullPool)
+    url = _url()
+    # The URL goes to asyncpg as it is: SQLAlchemy's own reading of it knows one server only.
+    connect = partial(open_connection, url)
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=pool.NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(_run)
         await connection.commit()

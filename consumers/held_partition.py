@@ -52,6 +52,8 @@ class HeldPartition:
         """The record that this claim has said to try alone."""
         self.halted_because: str | None = None
         self.halt_noted = False
+        self.contradicted = False
+        """Whether the record contradicts what this process knows: then what it knows is kept, to be compared again."""
 
     @property
     def careful(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from consumers.held_partition import HeldPartition
+from consumers.known_heads import KnownHeads, contradicted
 from consumers.record_clock import SKEW_ALARM_S, RecordClock
 from consumers.relay import Relay
 from consumers.takeover import check_published
@@ -46,6 +47,7 @@ class Holdings:
         self._clock = clock
         self._skewed = False
         self._in_doubt: dict[int, int] = {}
+        self._known_heads = KnownHeads()
         self._checked_at = 0.0
 
     def readable(self) -> list[HeldPartition]:
@@ -73,7 +75,9 @@ class Holdings:
         """Forget these at once, without a word to the record."""
         for partition in list(partitions):
             self._relay.end(partition)
-            self.held.pop(partition, None)
+            held = self.held.pop(partition, None)
+            if held is not None and not held.contradicted:
+                self._known_heads.note(held)
         self.changed = True
 
     def drop_all(self) -> None:
@@ -117,8 +121,27 @@ class Holdings:
         if now - self._checked_at < HOLD_CHECK_S:
             return frozenset()
         self._checked_at = now
+        await self.compare()
         epochs = {held.partition: held.epoch for held in self.held.values()}
         return frozenset(epochs.keys() - await self._store.note_alive(epochs))
+
+    def check_soon(self) -> None:
+        """A server was away: what answers now may not be what answered before, so look at it before anything else."""
+        self._checked_at = float("-inf")
+
+    async def compare(self) -> bool:
+        """Compare what is held, between two batches, with the record; whether something was halted because it differs.
+
+        A database that was swapped for an older copy while nothing was under way would not be noticed otherwise.
+        """
+        holding = [held for held in self.held.values() if held.halted_because is None]
+        wrong = contradicted(holding, await self._store.read_heads([held.partition for held in holding]))
+        for partition, because in wrong.items():
+            self._relay.end(partition)  # it may hold events that the record has lost
+            self._known_heads.note(self.held[partition])
+            self.held[partition].contradicted = True
+            self.halt(self.held[partition], because)
+        return bool(wrong)
 
     async def release_all(self) -> None:
         """A clean end."""
@@ -145,13 +168,18 @@ class Holdings:
         claim = await self._store.claim(partition, self._holder, self._in_doubt.get(partition))
         if claim is None:
             return False
-        self._in_doubt.pop(partition, None)
+        self._in_doubt[partition] = claim.epoch
+        because = await self._known_heads.contradiction(self._store, claim)
+        del self._in_doubt[partition]
         self.set_clock(claim.clock)
         held = HeldPartition(claim, self._partitions)
         log.info("claimed", partition=partition, epoch=claim.epoch, sequence=claim.sequence)
         self.held[partition] = held
         self.changed = True
-        if claim.trying_claims >= TRYING_CLAIMS_MAX:
+        if because is not None:
+            held.contradicted = held.published_checked = True  # nothing of it is published any more
+            self.halt(held, because)
+        elif claim.trying_claims >= TRYING_CLAIMS_MAX:
             self.halt(
                 held,
                 f"the record {claim.trying} was tried {claim.trying_claims} times, and each time the process died; "

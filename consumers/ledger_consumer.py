@@ -33,6 +33,7 @@ from ledger.domain.rules import AppRules
 from ledger.event_store.protocol import (
     CommitOutcomeUnknownError,
     EventStore,
+    ForeignLedgerError,
     RecordMismatchError,
     StoreUnavailableError,
 )
@@ -120,6 +121,7 @@ class LedgerConsumer:
                 except AWAY_ERRORS as error:
                     self._say_away(error)
                     self._holdings.changed = True
+                    self._holdings.check_soon()
                     await asyncio.sleep(back_off.next_s())
                 except CommitOutcomeUnknownError as error:
                     self._say_away(error)
@@ -284,7 +286,11 @@ class LedgerConsumer:
             try:
                 outcome = await self._appender.append(self._holdings.held, by_partition)
             except RecordMismatchError as error:
-                self._isolate(by_partition, error)
+                # Another history says so for whole partitions; otherwise it is a matter of single commands.
+                if await self._holdings.compare():
+                    self._holdings.changed = True
+                else:
+                    self._isolate(by_partition, error)
                 return
         finally:
             self._membership.batch_ended()
@@ -341,7 +347,8 @@ class LedgerConsumer:
     def _say_away(self, error: Exception) -> None:
         if self._away != str(error):
             self._away = str(error)
-            log.warning("waiting: a server is away", error=str(error))
+            say = log.error if isinstance(error, ForeignLedgerError) else log.warning
+            say("waiting: a server is away", error=str(error))
 
     def _say_back(self) -> None:
         if self._away is not None:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from consumers.held_partition import HeldPartition, mark_of
+from consumers.known_heads import TO_DO, missing
 from ledger.broker.protocol import Bounds, Record, RecordReader, TopicPartition
 from ledger.domain.event import RecordedEvent
 from ledger.domain.position import Position
@@ -87,9 +88,8 @@ async def check_published(
             found[partition] = f"{topics.events} holds an event of partition {event.partition} on partition {partition}"
         elif event.sequence > heads[partition]:
             found[partition] = (
-                f"{topics.events} holds {event.position}, but the record ends at {partition}:{heads[partition]}: the "
-                "database was restored from an older copy, or is another ledger's; put the right database back, or "
-                "follow docs/operating.md, 'A restored database'"
+                f"{topics.events} holds {event.position}, but the record ends at {partition}:{heads[partition]}, so "
+                f"{missing(partition, heads[partition], event.sequence)}: {TO_DO}"
             )
         else:
             to_compare[event.position] = event.hash
@@ -98,9 +98,8 @@ async def check_published(
         event_recorded = recorded.get(position)
         if event_recorded is not None and event_recorded.hash != published_hash:
             found[position.partition] = (
-                f"{topics.events} holds {position} with another hash than the record: the database was restored from "
-                "an older copy, or is another ledger's; put the right database back, or follow docs/operating.md, 'A "
-                "restored database'"
+                f"{topics.events} holds {position} with another hash than the record, which has another history: "
+                f"{TO_DO}"
             )
     return found
 

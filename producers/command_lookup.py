@@ -8,8 +8,10 @@ from uuid import UUID
 import asyncpg
 
 from ledger.domain.event import RecordedEvent
-from ledger.event_store.connections import CONNECT_TIMEOUT_S, UNAVAILABLE_ERRORS
+from ledger.event_store.connections import CONNECT_TIMEOUT_S, UNAVAILABLE_ERRORS, open_connection
+from ledger.event_store.identity import SameLedger
 from ledger.event_store.keys import command_key
+from ledger.event_store.protocol import StoreUnavailableError
 from ledger.event_store.rows import recorded_event
 from ledger.sql_files import sql
 
@@ -73,6 +75,8 @@ class PostgresCommandLookup:
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=LOOKUP_TIMEOUT_S,
             server_settings={"role": "ledger_reader", "application_name": self._application},
+            connect=open_connection,
+            init=SameLedger().require,
         )
         return self
 
@@ -98,6 +102,8 @@ class PostgresCommandLookup:
                 )
                 assert row is not None  # the statement joins to one row of its own
                 event = await self._event(connection, row)
+        except StoreUnavailableError as error:
+            raise RecordUnavailable(str(error)) from error
         except UNAVAILABLE_ERRORS as error:
             raise RecordUnavailable(f"Postgres: {type(error).__name__}: {error}") from error
         if row["quarantine_reason"] is None:

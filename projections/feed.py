@@ -96,6 +96,16 @@ def what_to_do(read_model: str) -> str:
     )
 
 
+def unrecorded(partition: int, sequence: int, head_sequence: int) -> str:
+    """Says that an event was published which the record does not hold."""
+    if sequence <= head_sequence:
+        return f"the record holds another event at {partition}:{sequence} than ledger.events carries"
+    return (
+        f"ledger.events carries {partition}:{sequence}, but the record ends at {partition}:{head_sequence} and lacks "
+        f"what follows"
+    )
+
+
 def other_history(event: RecordedEvent, what: str, expected: str) -> str:
     """Says that an event is not the one that was expected."""
     position = Position(event.partition, event.sequence)

@@ -8,11 +8,12 @@ import asyncpg
 
 from ledger.domain.event import RecordedEvent
 from ledger.event_store.connections import UNAVAILABLE_ERRORS, connect
+from ledger.event_store.identity import SameLedger
 from ledger.event_store.protocol import StoreUnavailableError
 from ledger.event_store.rows import chained_events
 from ledger.sql_files import sql
 from projections.blockers import PATIENCE_S, RESCUES_MAX, ending_blockers
-from projections.feed import Feed, FeedKey
+from projections.feed import Feed, FeedKey, unrecorded
 from projections.read_model import ReadModel, ReadModelMismatchError
 from projections.store import Advance, RecordMarks
 
@@ -30,6 +31,7 @@ class PostgresProjectionStore:
         self._application = application
         self._read_models = {model.name: model for model in read_models}
         self._connection: asyncpg.Connection | None = None
+        self._same_ledger = SameLedger()
 
     async def active_versions(self) -> Mapping[str, int]:
         """See ProjectionStore."""
@@ -98,6 +100,7 @@ class PostgresProjectionStore:
                 held = {FeedKey(*row) for row in rows}
                 return frozenset(advance.key for advance in batch if advance.key not in held)
             try:
+                await self._require_recorded(connection, batch)
                 await self._write(connection, batch)
             except ReadModelMismatchError:
                 await transaction.rollback()
@@ -146,6 +149,16 @@ class PostgresProjectionStore:
         """See ProjectionStore."""
         self._drop()
 
+    @staticmethod
+    async def _require_recorded(connection: asyncpg.Connection, batch: Sequence[Advance]) -> None:
+        last = {(one.key.partition, one.sequence, bytes.fromhex(one.hash)) for one in batch if one.events}
+        if not last:
+            return
+        partitions, sequences, hashes = zip(*last, strict=True)
+        row = await connection.fetchrow(sql(_PACKAGE, "unrecorded_events"), partitions, sequences, hashes)
+        if row is not None:
+            raise ReadModelMismatchError(unrecorded(row["partition"], row["sequence"], row["head_sequence"]))
+
     async def _write(self, connection: asyncpg.Connection, batch: Sequence[Advance]) -> None:
         by_version: dict[tuple[str, int], list[RecordedEvent]] = {}
         for advance in batch:
@@ -159,6 +172,7 @@ class PostgresProjectionStore:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await connect(self._url, role=_PROJECTOR, application=self._application)
+                await self._same_ledger.require(self._connection)
                 await self._connection.execute(sql(_PACKAGE, "commit_without_waiting"))
             yield self._connection
         except UNAVAILABLE_ERRORS as error:

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from ledger.event_store.connections import CONNECT_TIMEOUT_S, UNAVAILABLE_ERRORS
+from ledger.event_store.connections import CONNECT_TIMEOUT_S, UNAVAILABLE_ERRORS, open_connection
+from ledger.event_store.identity import SameLedger
 from ledger.event_store.protocol import RecordMismatchError, StoreUnavailableError
 from ledger.messages.partitioning import partition_of
 from ledger.sql_files import sql
@@ -34,6 +35,8 @@ class ReadPool:
                 "application_name": application,
                 "default_transaction_read_only": "on",
             },
+            connect=open_connection,
+            init=SameLedger().require,
         )
         self._versions: dict[str, int] = {}
         self._partitions: int | None = None

@@ -53,7 +53,8 @@ class ProjectionStore(Protocol):
         now, or whose version is gone; if there is one, nothing at all was committed.
 
         Raises:
-            ReadModelMismatchError: the tables contradict the events; nothing was committed.
+            ReadModelMismatchError: the tables contradict the events, or the record does not hold the last of them (it
+                was restored from an older copy); nothing was committed.
         """
 
     async def read_events(self, partition: int, after: int, limit: int) -> Sequence[RecordedEvent]:

@@ -13,7 +13,7 @@ from ledger.domain.event import RecordedEvent
 from ledger.event_store.protocol import EVENT_COLUMNS
 from ledger.event_store.rows import recorded_event
 from ledger.testing.event_store import InMemoryEventStore, InMemoryRecord, Step, no_fault
-from projections.feed import Feed, FeedKey
+from projections.feed import Feed, FeedKey, unrecorded
 from projections.read_model import ReadModelMismatchError
 from projections.store import Advance, RecordMarks
 
@@ -127,7 +127,7 @@ class InMemoryProjectionStore:
         )
         if not lost:
             for one in batch:
-                refusal = self._projections.refuses(one)
+                refusal = self._unrecorded(one) or self._projections.refuses(one)
                 if refusal is not None:
                     raise ReadModelMismatchError(refusal)
             for one in batch:
@@ -137,6 +137,15 @@ class InMemoryProjectionStore:
                 checkpoint.taken.extend(one.events)
         await self._step("advance done")
         return lost
+
+    def _unrecorded(self, one: Advance) -> str | None:
+        partition, record = one.key.partition, self._projections.record
+        head = record.heads[partition].sequence
+        if one.events and (
+            one.sequence > head or record.events[partition][one.sequence - 1][_HASH] != bytes.fromhex(one.hash)
+        ):
+            return unrecorded(partition, one.sequence, head)
+        return None
 
     async def read_events(self, partition: int, after: int, limit: int) -> Sequence[RecordedEvent]:
         """See ProjectionStore."""

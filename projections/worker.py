@@ -21,7 +21,7 @@ from ledger.broker.protocol import (
     RecordReader,
     TopicPartition,
 )
-from ledger.event_store.protocol import RecordMismatchError, StoreUnavailableError
+from ledger.event_store.protocol import ForeignLedgerError, RecordMismatchError, StoreUnavailableError
 from projections.feed import FeedKey
 from projections.projector import FencedError, Projector
 from projections.store import ProjectionStore
@@ -298,7 +298,8 @@ class ProjectionWorker:
                     self._forget()
                 delay = self._back_off.next_s()
                 self._away = str(error)
-                log.warning("waiting: a server is away", error=str(error), again_in_s=round(delay, 1))
+                say = log.error if isinstance(error, ForeignLedgerError) else log.warning
+                say("waiting: a server is away", error=str(error), again_in_s=round(delay, 1))
                 self._membership.turned()
                 await self._wait(delay)
             else:

@@ -1,6 +1,8 @@
 """Connections of the ledger's own processes to Postgres: roles, keepalives, and which errors mean that it is away."""
 
-from typing import Final
+import contextlib
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
@@ -17,6 +19,7 @@ UNAVAILABLE_ERRORS: Final = (
     asyncpg.InsufficientResourcesError,  # a full disk, too many connections
     asyncpg.DeadlockDetectedError,
     asyncpg.ObjectInUseError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby that is not promoted yet, or a primary that was demoted
 )
 """Errors after which trying again later, on a new connection, can help."""
 
@@ -31,16 +34,41 @@ _KEEPALIVES: Final = {
 async def connect(database_url: str, *, role: str | None, application: str) -> asyncpg.Connection:
     """Open a connection that acts as one of the ledger's roles (source: docs/operating.md).
 
+    The URL may name several servers (`host:port,host:port`): the first that is no standby is the ledger's.
+
     Raises:
         OSError, asyncpg.PostgresError: Postgres is away or refuses.
     """
     server_settings: dict[str, str] = {"application_name": application, **_KEEPALIVES}
     if role is not None:
         server_settings["role"] = role
-    connection: asyncpg.Connection = await asyncpg.connect(
+    return await open_connection(
         database_url,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=STATEMENT_TIMEOUT_S,
         server_settings=server_settings,
     )
-    return connection
+
+
+async def open_connection(dsn: str | None = None, **options: Any) -> asyncpg.Connection:
+    """`asyncpg.connect` to the first server of the URL that is no standby; `timeout` is each server's own.
+
+    asyncpg has one limit for all servers together, which a vanished host (one that does not even refuse) would use up
+    before the next was asked. A standby is never right, for reading neither: it may show less than was answered.
+
+    Raises:
+        OSError, asyncpg.PostgresError, asyncpg.InterfaceError: what the last server had against it.
+    """
+    servers = one_by_one(dsn or "")  # optional for the sake of asyncpg's pools, which always name it
+    for url in servers[:-1]:
+        with contextlib.suppress(*UNAVAILABLE_ERRORS):
+            return await asyncpg.connect(url, **options | {"target_session_attrs": "primary"})
+    return await asyncpg.connect(servers[-1], **options | {"target_session_attrs": "primary"})
+
+
+def one_by_one(database_url: str) -> list[str]:
+    """`//host:port,host:port/database` as one URL for each server. `target_session_attrs` in it is ours to say."""
+    parts = urlsplit(database_url)
+    login, at, servers = parts.netloc.rpartition("@")
+    query = "&".join(one for one in parts.query.split("&") if not one.startswith("target_session_attrs="))
+    return [urlunsplit(parts._replace(netloc=f"{login}{at}{server}", query=query)) for server in servers.split(",")]

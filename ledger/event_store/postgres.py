@@ -13,7 +13,7 @@ from ledger.domain.account import Account
 from ledger.domain.event import RecordedEvent
 from ledger.domain.position import Position
 from ledger.event_store.connections import UNAVAILABLE_ERRORS, connect
-from ledger.event_store.identity import read_identity
+from ledger.event_store.identity import SameLedger, read_identity
 from ledger.event_store.keys import CommandKey
 from ledger.event_store.protocol import (
     EVENT_COLUMNS,
@@ -25,6 +25,7 @@ from ledger.event_store.protocol import (
     CommitOutcomeUnknownError,
     ConsumedMark,
     Fenced,
+    Head,
     Identity,
     KeysFound,
     KeyTaken,
@@ -53,6 +54,7 @@ class PostgresEventStore:
         self._locks = {"write": asyncio.Lock(), "read": asyncio.Lock()}
         self._parts_end = 0
         self._identity: Identity | None = None
+        self._same_ledger = SameLedger()
 
     async def start(self) -> None:
         """Connect. Raises StoreUnavailableError, RecordMismatchError."""
@@ -191,6 +193,12 @@ class PostgresEventStore:
             rows = await connection.fetch(self._sql("note_alive"), list(partitions), list(partitions.values()))
         return frozenset(row["partition"] for row in rows)
 
+    async def read_heads(self, partitions: Collection[int]) -> Mapping[int, Head]:
+        """See EventStore."""
+        async with self._connection("write") as connection:
+            rows = await connection.fetch(self._sql("read_heads"), list(partitions))
+        return {row["partition"]: Head(row["epoch"], row["sequence"], row["hash"]) for row in rows}
+
     async def note_trying(self, partition: int, epoch: int, trying: str) -> int | None:
         """See EventStore."""
         async with self._connection("write") as connection:
@@ -293,6 +301,7 @@ class PostgresEventStore:
         self._parts_end = end
 
     async def _check_identity(self, connection: asyncpg.Connection) -> Identity:
+        await self._same_ledger.require(connection)
         found = await read_identity(connection)
         if self._identity is None:
             self._identity = found
@@ -309,7 +318,7 @@ class PostgresEventStore:
             try:
                 connection = self._connections.get(purpose)
                 if connection is None or connection.is_closed():
-                    connection = await connect(self._url, role=_WRITER, application=f"{self._application} ({purpose})")
+                    connection = await self._connect(purpose)
                     self._connections[purpose] = connection
                     await self._check_identity(connection)
                 yield connection
@@ -325,6 +334,15 @@ class PostgresEventStore:
                 # Whatever happened, and a cancellation too: a transaction may be open on this connection.
                 self._drop(purpose)
                 raise
+
+    async def _connect(self, purpose: str) -> asyncpg.Connection:
+        try:
+            return await connect(self._url, role=_WRITER, application=f"{self._application} ({purpose})")
+        except asyncpg.PostgresError as error:
+            if self._identity is None:
+                raise
+            # It was let in before: whatever answers now is not what it was, and may be again.
+            raise StoreUnavailableError(f"Postgres lets nobody in: {type(error).__name__}: {error}") from error
 
     @asynccontextmanager
     async def _rescue(self, connection: asyncpg.Connection) -> AsyncIterator[None]:

@@ -22,6 +22,19 @@ class StoreUnavailableError(Exception):
     """Postgres did not answer. Nothing of the call was committed; back off, connect and claim again."""
 
 
+class ForeignLedgerError(StoreUnavailableError):
+    """Another ledger's database answers under the address of this one. Nothing was read or written there: as long as it
+    answers, this ledger's own database counts as away, and work goes on by itself when that is back."""
+
+    def __init__(self, expected: UUID, found: UUID | None) -> None:
+        holds = "no ledger" if found is None else f"ledger {found}"
+        super().__init__(
+            f"FOREIGN LEDGER: the database that answers holds {holds}, this process works for ledger {expected} "
+            "and touches nothing there; put the right database back under this address (or correct "
+            "LEDGER_DATABASE_URL and restart), see docs/operating.md, 'A foreign ledger'"
+        )
+
+
 class CommitOutcomeUnknownError(Exception):
     """The connection broke after COMMIT was sent: it may or may not have happened. Claim again on condition."""
 
@@ -76,6 +89,14 @@ class Claim:
     """The record (`app:offset`) that was being tried alone when a holder died."""
     trying_claims: int
     halted_because: str | None = None
+
+
+class Head(NamedTuple):
+    """Where the record of a partition ends, and which claim it is under."""
+
+    epoch: int
+    sequence: int
+    hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +241,14 @@ class EventStore(Protocol):
         """The events at these positions."""
 
     async def note_published(self, partition: int, epoch: int, sequence: int) -> None:
-        """Raise `published_sequence`, if the epoch still holds the partition; never lowers it."""
+        """Raise `published_sequence`, if the epoch still holds the partition and the record holds that event; never
+        lowers it."""
 
     async def note_alive(self, partitions: Mapping[int, int]) -> frozenset[int]:
         """Say that the holder of these partitions (with their epochs) lives; which of them nobody has claimed since."""
+
+    async def read_heads(self, partitions: Collection[int]) -> Mapping[int, Head]:
+        """Where these partitions end now, whoever holds them: a holder compares it with what it knows."""
 
     async def note_trying(self, partition: int, epoch: int, trying: str) -> int | None:
         """Commit that this record (`app:offset`) is tried alone; how many claims have tried it, or None: fenced."""

@@ -27,6 +27,8 @@ from ledger.event_store.protocol import (
     ConsumedMark,
     EventRow,
     Fenced,
+    ForeignLedgerError,
+    Head,
     HeadAdvance,
     Identity,
     KeysFound,
@@ -190,7 +192,7 @@ class InMemoryEventStore:
         """See EventStore."""
         await self._step("note_published")
         head = self._held(partition, epoch)
-        if head is not None:
+        if head is not None and head.sequence >= sequence:
             head.published_sequence = max(head.published_sequence, sequence)
         await self._step("note_published done")
 
@@ -200,6 +202,15 @@ class InMemoryEventStore:
         held = frozenset(partition for partition, epoch in partitions.items() if self._held(partition, epoch))
         await self._step("note_alive done")
         return held
+
+    async def read_heads(self, partitions: Collection[int]) -> Mapping[int, Head]:
+        """See EventStore."""
+        await self._step("read_heads")
+        self._check_identity()
+        known = {partition: self.record.heads[partition] for partition in partitions if partition in self.record.heads}
+        heads = {partition: Head(head.epoch, head.sequence, head.hash) for partition, head in known.items()}
+        await self._step("read_heads done")
+        return heads
 
     async def note_trying(self, partition: int, epoch: int, trying: str) -> int | None:
         """See EventStore."""
@@ -233,10 +244,14 @@ class InMemoryEventStore:
 
     def _check_identity(self) -> Identity:
         found = self.record.identity
+        if found is None and self._identity is not None:
+            raise ForeignLedgerError(self._identity.ledger_id, None)
         if found is None:
             raise RecordMismatchError("no ledger has been set up in this record")
         if self._identity is None:
             self._identity = found
+        elif found.ledger_id != self._identity.ledger_id:
+            raise ForeignLedgerError(self._identity.ledger_id, found.ledger_id)
         elif found != self._identity:
             raise RecordMismatchError(f"this process began with {self._identity} and now finds {found}")
         return found

@@ -11,7 +11,7 @@ from tests.architecture.sources import PACKAGES, ROOT, name, python_files, tree
 LINES_MAX = 400
 TEST_LINES_MAX = 600
 LONGER_FOR_A_REASON: dict[str, tuple[int, str]] = {
-    "tests/contract/test_event_store.py": (800, "one contract: every promise of the protocol, in its order"),
+    "tests/contract/test_event_store.py": (840, "one contract: every promise of the protocol, in its order"),
 }
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers"}
 

@@ -17,6 +17,7 @@ from ledger.event_store.protocol import (
     Appended,
     ConsumedMark,
     Fenced,
+    Head,
     KeyTaken,
     OffsetAdvance,
     RecordMismatchError,
@@ -34,6 +35,18 @@ async def holding(record: Record, *partitions: int) -> Hand:
 
 
 # --- identity -------------------------------------------------------------------------------------------------------
+
+
+async def test_heads_are_read_whoever_holds_them(record: Record) -> None:
+    hand = await holding(record, 0, 1)
+    hand.entry(0), hand.entry(0)
+    await hand.write()
+    heads = await record.client().read_heads([0, 1, 5])
+    assert heads == {
+        0: Head(1, 2, hand.places[0].hash),
+        1: Head(1, 0, GENESIS),
+        5: Head(0, 0, GENESIS),
+    }
 
 
 async def test_every_process_sees_the_same_ledger(record: Record) -> None:
@@ -638,6 +651,9 @@ async def test_a_message_is_quarantined_once(record: Record) -> None:
 
 async def test_published_only_rises(record: Record) -> None:
     hand = await holding(record, 0)
+    for _ in range(5):
+        hand.entry(0)
+    await hand.write()
     epoch = hand.places[0].epoch
     seen = []
     for sequence in (2, 1, 3, 3, 0):
@@ -654,8 +670,20 @@ async def test_published_only_rises(record: Record) -> None:
     assert (await record.head(0))["published_sequence"] == 5
 
 
+async def test_published_never_rises_beyond_the_record(record: Record) -> None:
+    """Of a copy that lost events, what takes their places must be published."""
+    hand = await holding(record, 0)
+    hand.entry(0)
+    await hand.write()
+    await hand.store.note_published(0, hand.places[0].epoch, 2)
+    assert (await record.head(0))["published_sequence"] == 0
+
+
 async def test_published_rises_for_the_holder_only(record: Record) -> None:
     stale = await holding(record, 0)
+    for _ in range(5):
+        stale.entry(0)
+    await stale.write()
     await record.client().claim(0, "newer")
     await stale.store.note_published(0, stale.places[0].epoch, 5)
     assert (await record.head(0))["published_sequence"] == 0

@@ -19,6 +19,7 @@ from ledger.event_store.protocol import (
     Appended,
     CommitOutcomeUnknownError,
     Fenced,
+    ForeignLedgerError,
     RecordMismatchError,
     StoreUnavailableError,
 )
@@ -280,9 +281,10 @@ async def test_a_database_that_is_swapped_under_a_running_ledger_is_refused(post
     await end_connections_of_the_store(postgres)
     hand.entry(0)
     for _ in range(2):
-        with pytest.raises((RecordMismatchError, StoreUnavailableError)) as error:
+        with pytest.raises(StoreUnavailableError) as error:
             await hand.write()
-    assert error.type is RecordMismatchError
+    assert error.type is ForeignLedgerError
+    assert "put the right database back" in str(error.value)
     assert set((await postgres.counts()).values()) == {0}
 
 

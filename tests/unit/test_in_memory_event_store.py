@@ -10,7 +10,7 @@ from ledger.event_store.protocol import (
     Appended,
     CommitOutcomeUnknownError,
     Fenced,
-    RecordMismatchError,
+    ForeignLedgerError,
     StoreUnavailableError,
 )
 from ledger.testing.event_store import InMemoryEventStore, InMemoryRecord
@@ -156,8 +156,8 @@ async def test_a_database_that_is_swapped_under_a_process_is_refused_if_it_is_an
     store.record = record.backup()
     await store.identity()
     store.record = InMemoryRecord.initialised(UUID(int=2), 4, lambda: NOW)
-    with pytest.raises(RecordMismatchError):
+    with pytest.raises(ForeignLedgerError):
         await store.claim(0, "a")
     store.record = InMemoryRecord(None, lambda: NOW)
-    with pytest.raises(RecordMismatchError):
+    with pytest.raises(ForeignLedgerError):
         await store.identity()

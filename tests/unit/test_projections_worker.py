@@ -178,6 +178,33 @@ async def test_a_checkpoint_ahead_of_a_restored_record_halts_at_the_claim(ledger
         assert "the record has nothing, because it ends at 2" in await ledger.until_halted(0)
 
 
+async def test_events_that_a_restored_record_lacks_are_not_taken(ledger: ProjectedLedger) -> None:
+    """The checkpoints were restored with the record, so at the claim all looks well; the topic tells more."""
+    await ledger.write_and_publish(0, 2)
+    async with ledger.projecting():
+        await ledger.until_projected(0, 2)
+    older = ledger.record.backup()
+    await ledger.write_and_publish(0, 2)
+    ledger.record.heads[0], ledger.record.events[0] = older.heads[0], older.events[0]
+    async with ledger.projecting():
+        for name in READ_MODELS:
+            assert "carries 0:4, but the record ends at 0:2" in await ledger.until_halted(0, name)
+        await ledger.write_and_publish(1, 1)
+        await ledger.until_projected(1, 1)
+    ledger.assert_exact(0)
+
+
+async def test_events_that_a_restored_record_holds_otherwise_are_not_taken(ledger: ProjectedLedger) -> None:
+    await ledger.write_and_publish(0, 2)
+    older = ledger.record.backup()
+    await ledger.write_and_publish(0, 2)
+    ledger.record.heads[0], ledger.record.events[0] = older.heads[0], older.events[0]
+    del ledger.hand.places[0]
+    await ledger.write(0, 2)
+    async with ledger.projecting():
+        assert "the record holds another event at 0:4" in await ledger.until_halted(0)
+
+
 async def test_a_checkpoint_that_the_record_contradicts_halts_at_the_claim(ledger: ProjectedLedger) -> None:
     await ledger.write_and_publish(0, 2)
     async with ledger.projecting():
