@@ -65,7 +65,7 @@ class FreshLedger:
 
     def __init__(self, servers: Servers, database_url: str, connection: asyncpg.Connection) -> None:
         self.servers = servers
-        self.kafka = servers.addresses.kafka_bootstrap_servers
+        self.kafka = servers.kafka
         self.topics = Topics(f"bench{uuid.uuid4().hex[:8]}")
         self._database_url = database_url
         self._connection = connection
@@ -115,7 +115,7 @@ class FreshLedger:
     def _started(self, name: str) -> LedgerProcess:
         environment = {
             "LEDGER_STACK": "external",
-            "LEDGER_KAFKA_BOOTSTRAP_SERVERS": self.kafka,
+            "LEDGER_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "LEDGER_DATABASE_URL": self._database_url,
             "LEDGER_TOPIC_PREFIX": self.topics.prefix,
             "LEDGER_PARTITIONS": str(PARTITIONS),

@@ -37,7 +37,10 @@ async def measure_live(
     """
     prefix = "live" if rate_per_s == 1_000 else f"live_{rate_per_s}"
     watch = _ReadModelWatch(ledger)
-    async with LedgerClient(APP, ledger.kafka, topic_prefix=ledger.topics.prefix) as client:
+    kafka = ledger.kafka
+    async with LedgerClient(
+        APP, kafka.bootstrap_servers, security=kafka.security, topic_prefix=ledger.topics.prefix
+    ) as client:
         await client.follow_outcomes()
         watching = asyncio.create_task(watch.run())
         try:

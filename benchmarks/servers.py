@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ledger.broker.kafka_servers import KafkaServers
 from ledger.settings import Settings
 from service.stack import Addresses, remove_state, resolve
 
@@ -17,6 +18,7 @@ class Servers:
 
     stack: str
     addresses: Addresses
+    kafka: KafkaServers
     pids: dict[str, int]
     """`kafka` and `postgres`, where they are processes of this machine that we started; otherwise not measured."""
 
@@ -33,11 +35,16 @@ async def running_servers(home: Path, say: Say) -> AsyncIterator[Servers]:
     settings = Settings()
     database = settings.database_url.get_secret_value() if settings.database_url else None
     choice = "local" if settings.stack == "auto" and database is None else settings.stack
-    stack = resolve(choice, settings.kafka_bootstrap_servers, database, home, purpose="run").stack
+    security = settings.kafka_security()
+    stack = resolve(
+        choice, settings.kafka_bootstrap_servers, database, home, purpose="run", kafka_security=security
+    ).stack
     addresses = await stack.start(say)
     try:
         status = await stack.status()
-        yield Servers(stack.name, addresses, {one.server: one.pid for one in status if one.pid is not None}, home)
+        kafka = KafkaServers(addresses.kafka_bootstrap_servers, security)
+        pids: dict[str, int] = {one.server: one.pid for one in status if one.pid is not None}
+        yield Servers(stack.name, addresses, kafka, pids, home)
     finally:
         await stack.stop(say)
         if stack.name == "local":

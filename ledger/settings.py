@@ -4,10 +4,12 @@ Instantiated in `service` and in an app's `main.py`, nowhere else: everything be
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from ledger.broker.kafka_servers import KafkaSecurity, SaslMechanism, SecurityProtocol
 
 StackChoice = Literal["auto", "external", "docker", "local"]
 
@@ -15,7 +17,7 @@ StackChoice = Literal["auto", "external", "docker", "local"]
 class Settings(BaseSettings):
     """What may differ from one installation to the next. Names in the environment: `LEDGER_` and the field's name."""
 
-    model_config = SettingsConfigDict(env_prefix="LEDGER_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="LEDGER_", extra="ignore", hide_input_in_errors=True)
 
     home: Path = Path(".ledger")
     """Folder of all local state: server data, logs, downloaded servers, the running stack's addresses."""
@@ -25,6 +27,25 @@ class Settings(BaseSettings):
 
     kafka_bootstrap_servers: str | None = None
     """`host:port[,host:port]`. Given together with `database_url`, nothing is started."""
+
+    kafka_security_protocol: SecurityProtocol = "PLAINTEXT"
+    """How Kafka is spoken to; with it the next seven, see `ledger.broker.kafka_servers.KafkaSecurity`."""
+
+    kafka_sasl_mechanism: SaslMechanism = "SCRAM-SHA-512"
+    kafka_username: str | None = None
+    kafka_password: SecretStr | None = None
+    kafka_ca_file: Path | None = None
+    kafka_certificate_file: Path | None = None
+    kafka_key_file: Path | None = None
+    kafka_check_hostname: bool = True
+
+    kafka_consumer_principal: str = "User:ledger"
+    """Whom the brokers take the ledger consumers for: `ledger topics sync --acls` gives the rights to these names."""
+
+    kafka_projector_principal: str = "User:ledger-projector"
+    kafka_operator_principal: str = "User:ledger-operator"
+    kafka_app_principals: dict[str, str] = {}
+    """Principals of apps, as JSON, `{"shop": "User:shop-prod"}`; that of an app that is not named is `User:<app>`."""
 
     database_url: SecretStr | None = None
     """`postgresql://user:password@host:port/database` of the role that owns the schemas."""
@@ -64,3 +85,23 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
+
+    @model_validator(mode="after")
+    def _kafka_security_is_whole(self) -> Self:
+        # ValueError, as pydantic wants it; its text names the settings.
+        self.kafka_security()
+        return self
+
+    def kafka_security(self) -> KafkaSecurity:
+        """How every client of this process connects to Kafka."""
+        password = None if self.kafka_password is None else self.kafka_password.get_secret_value()
+        return KafkaSecurity(
+            protocol=self.kafka_security_protocol,
+            mechanism=self.kafka_sasl_mechanism,
+            username=self.kafka_username,
+            password=password,
+            ca_file=self.kafka_ca_file,
+            certificate_file=self.kafka_certificate_file,
+            key_file=self.kafka_key_file,
+            check_hostname=self.kafka_check_hostname,
+        )

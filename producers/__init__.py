@@ -3,6 +3,7 @@
 The routers for FastAPI are in `producers.http_router` and `producers.command_status`.
 """
 
+from ledger.broker.kafka_servers import KafkaSecurity
 from producers.client import LedgerClient
 from producers.command_request import CommandRequest
 from producers.errors import (
@@ -37,6 +38,7 @@ __all__ = [
     "InsufficientCredits",
     "InvalidAmount",
     "InvalidCommand",
+    "KafkaSecurity",
     "KafkaUnavailable",
     "LedgerClient",
     "LedgerError",

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from uuid import UUID
 
+from ledger.broker.kafka_servers import NO_SECURITY, KafkaSecurity, KafkaServers
 from ledger.broker.protocol import BrokerUnavailableError
 from ledger.broker.tail_reader import TailReader
 from ledger.domain.limits import DEFAULT_CREDIT_TYPE
@@ -56,6 +57,7 @@ class LedgerClient:
         app: str,
         kafka_bootstrap_servers: str | None = None,
         *,
+        security: KafkaSecurity = NO_SECURITY,
         topic_prefix: str = "ledger",
         publish_wait_s: float = PUBLISH_WAIT_S,
         outcome_wait_s: float = OUTCOME_WAIT_S,
@@ -66,6 +68,7 @@ class LedgerClient:
         Args:
             app: the app's name as the ledger knows it; its commands go to the topic `ledger.commands.<app>`.
             kafka_bootstrap_servers: `host:port[,host:port]`.
+            security: how Kafka is spoken to, and as whom.
             topic_prefix: first part of the ledger's topic names.
             publish_wait_s: see `PUBLISH_WAIT_S`.
             outcome_wait_s: see `OUTCOME_WAIT_S`.
@@ -74,7 +77,8 @@ class LedgerClient:
         if connection is None:
             if not kafka_bootstrap_servers:
                 raise ValueError("name Kafka's address: LedgerClient(app=..., kafka_bootstrap_servers='host:port')")
-            connection = KafkaConnection(kafka_bootstrap_servers, client_id=f"{app}-producer")
+            kafka = KafkaServers(kafka_bootstrap_servers, security)
+            connection = KafkaConnection(kafka, client_id=f"{app}-producer")
         self.app: Final = app
         self.topics: Final = Topics(topic_prefix)
         self._connection = connection
@@ -100,7 +104,8 @@ class LedgerClient:
             raise KafkaUnavailable(str(error)) from error
         if topic not in counts:
             raise TopicUnusable(
-                f"there is no topic {topic}: register the app {self.app!r} with the ledger and run `ledger topics sync`"
+                f"there is no topic {topic}: register the app {self.app!r} with the ledger and run `ledger topics "
+                "sync`; or Kafka does not let this client see it: `ledger topics sync --acls`"
             )
         self._partitions = counts[topic]
         self._publisher = ReopeningPublisher(self._connection.publisher)

@@ -7,6 +7,7 @@ from typing import Protocol
 from ledger.broker.kafka_admin import KafkaTopicAdmin
 from ledger.broker.kafka_publisher import KafkaPublisher
 from ledger.broker.kafka_reader import KafkaRecordReader
+from ledger.broker.kafka_servers import KafkaServers
 from ledger.broker.protocol import Publisher, RecordReader
 
 
@@ -25,20 +26,20 @@ class Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KafkaConnection:
-    """The real Kafka. `bootstrap_servers` is `host:port[,host:port]`."""
+    """The real Kafka."""
 
-    bootstrap_servers: str
+    kafka: KafkaServers | str
     client_id: str
 
     def publisher(self) -> Publisher:
         """A new idempotent producer."""
-        return KafkaPublisher(self.bootstrap_servers, client_id=self.client_id)
+        return KafkaPublisher(self.kafka, client_id=self.client_id)
 
     def reader(self) -> RecordReader:
         """A new reader without a group."""
-        return KafkaRecordReader(self.bootstrap_servers, client_id=self.client_id)
+        return KafkaRecordReader(self.kafka, client_id=self.client_id)
 
     async def partition_counts(self) -> Mapping[str, int]:
         """All topics of the cluster. Raises BrokerUnavailableError."""
-        async with KafkaTopicAdmin(self.bootstrap_servers, client_id=self.client_id) as admin:
+        async with KafkaTopicAdmin(self.kafka, client_id=self.client_id) as admin:
             return await admin.partition_counts()

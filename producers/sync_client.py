@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from uuid import UUID
 
+from ledger.broker.kafka_servers import NO_SECURITY, KafkaSecurity
 from ledger.domain.limits import DEFAULT_CREDIT_TYPE
 from producers.client import OUTCOME_WAIT_S, PUBLISH_WAIT_S, LedgerClient
 from producers.command_request import CommandRequest
@@ -35,6 +36,7 @@ class SyncLedgerClient:
         app: str,
         kafka_bootstrap_servers: str | None = None,
         *,
+        security: KafkaSecurity = NO_SECURITY,
         topic_prefix: str = "ledger",
         publish_wait_s: float = PUBLISH_WAIT_S,
         outcome_wait_s: float = OUTCOME_WAIT_S,
@@ -44,6 +46,7 @@ class SyncLedgerClient:
         self._client: Final = LedgerClient(
             app,
             kafka_bootstrap_servers,
+            security=security,
             topic_prefix=topic_prefix,
             publish_wait_s=publish_wait_s,
             outcome_wait_s=outcome_wait_s,

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from ledger.broker.kafka_reader import KafkaRecordReader
+from ledger.broker.kafka_servers import NO_SECURITY, KafkaSecurity, KafkaServers
 from ledger.broker.protocol import Bounds, TopicPartition
 from ledger.messages.topics import Topics
 
@@ -27,8 +28,8 @@ def waiting_commands(logs: Mapping[CommandLog, Bounds], next_offsets: Mapping[tu
 class KafkaCommandLogs:
     """Asks the cluster what the command topics hold, over a connection of its own for each question."""
 
-    def __init__(self, bootstrap_servers: str, topics: Topics) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, bootstrap_servers: str, topics: Topics, security: KafkaSecurity = NO_SECURITY) -> None:
+        self._kafka = KafkaServers(bootstrap_servers, security)
         self._topics = topics
 
     async def __call__(self, apps: Collection[str]) -> Mapping[CommandLog, Bounds]:
@@ -37,7 +38,7 @@ class KafkaCommandLogs:
         Raises:
             BrokerUnavailableError: Kafka is away.
         """
-        reader = KafkaRecordReader(self._bootstrap_servers, client_id="ledger-health")
+        reader = KafkaRecordReader(self._kafka, client_id="ledger-health")
         await reader.start()
         try:
             counts = await reader.partition_counts()

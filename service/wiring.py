@@ -11,6 +11,7 @@ from ledger.broker.kafka_admin import KafkaTopicAdmin
 from ledger.broker.kafka_membership import KafkaMembership
 from ledger.broker.kafka_publisher import KafkaPublisher
 from ledger.broker.kafka_reader import KafkaRecordReader
+from ledger.broker.kafka_servers import KafkaServers
 from ledger.broker.protocol import TopicSpec
 from ledger.broker.topics_sync import wanted_topics
 from ledger.event_store.postgres import PostgresEventStore
@@ -33,18 +34,19 @@ class Wiring:
         self.addresses = addresses
         self.registry = registry
         self.topics = Topics(settings.topic_prefix)
+        self.kafka = KafkaServers(addresses.kafka_bootstrap_servers, settings.kafka_security())
 
     def admin(self) -> KafkaTopicAdmin:
         """Creates and counts topics."""
-        return KafkaTopicAdmin(self.addresses.kafka_bootstrap_servers)
+        return KafkaTopicAdmin(self.kafka)
 
     def reader(self) -> KafkaRecordReader:
         """Reads records without a group."""
-        return KafkaRecordReader(self.addresses.kafka_bootstrap_servers)
+        return KafkaRecordReader(self.kafka)
 
     def publisher(self) -> KafkaPublisher:
         """Publishes records."""
-        return KafkaPublisher(self.addresses.kafka_bootstrap_servers)
+        return KafkaPublisher(self.kafka)
 
     def store(self, application: str) -> PostgresEventStore:
         """The record."""
@@ -52,17 +54,21 @@ class Wiring:
 
     def client(self, app: str) -> LedgerClient:
         """An app's way to the ledger."""
-        return LedgerClient(app, self.addresses.kafka_bootstrap_servers, topic_prefix=self.settings.topic_prefix)
+        return LedgerClient(
+            app,
+            self.kafka.bootstrap_servers,
+            security=self.kafka.security,
+            topic_prefix=self.settings.topic_prefix,
+        )
 
     def consumer(self, partitions: int) -> LedgerConsumer:
         """This process's part of the ledger."""
-        kafka = self.addresses.kafka_bootstrap_servers
         return LedgerConsumer(
             holder=holder_name(),
             store=self.store("ledger consumer"),
             reader=self.reader(),
             tail_reader=self.reader(),
-            membership=KafkaMembership(kafka, self.topics.consumer_group, self.topics.events),
+            membership=KafkaMembership(self.kafka, self.topics.consumer_group, self.topics.events),
             open_publisher=self.publisher,
             rules=self.registry,
             topics=self.topics,
@@ -73,10 +79,9 @@ class Wiring:
 
     def projector(self) -> ProjectionWorker:
         """This process's part of the read models."""
-        kafka = self.addresses.kafka_bootstrap_servers
         return ProjectionWorker(
             events_topic=self.topics.events,
-            membership=KafkaMembership(kafka, self.topics.projection_group(), self.topics.events),
+            membership=KafkaMembership(self.kafka, self.topics.projection_group(), self.topics.events),
             reader=self.reader(),
             store=PostgresProjectionStore(self.addresses.database_url, READ_MODELS),
             read_models=[model.name for model in READ_MODELS],

@@ -13,7 +13,7 @@ from apps.example_app.routes import example_router
 from apps.example_app.subscription import subscribed
 from consumers.subscriber import LedgerSubscriber
 from ledger.domain.rules import OperationRule
-from producers import LedgerClient
+from producers import KafkaSecurity, LedgerClient
 from producers.command_lookup import PostgresCommandLookup
 from producers.command_status import command_status_router
 from producers.http_answers import HttpAnswers
@@ -48,6 +48,7 @@ def create_app(
     topic_prefix: str,
     outcome_wait_s: float,
     read_wait_s: float,
+    kafka_security: KafkaSecurity | None = None,
 ) -> FastAPI:
     """Wire the app; it connects when it is started.
 
@@ -59,13 +60,15 @@ def create_app(
         topic_prefix: first part of the ledger's topic names.
         outcome_wait_s: how long a write waits for its outcome before it answers 202.
         read_wait_s: how long a read waits for what was answered before it answers 503.
+        kafka_security: how Kafka is spoken to, and as whom; None: it asks for nothing.
     """
-    client = LedgerClient(app, kafka_bootstrap_servers, topic_prefix=topic_prefix)
+    security = kafka_security or KafkaSecurity()
+    client = LedgerClient(app, kafka_bootstrap_servers, security=security, topic_prefix=topic_prefix)
     queries = Queries(
         database_url,
         read_wait_s=read_wait_s,
         kafka_probe=client.probe_kafka,
-        command_logs=KafkaCommandLogs(kafka_bootstrap_servers, client.topics),
+        command_logs=KafkaCommandLogs(kafka_bootstrap_servers, client.topics, security),
     )
     lookup = PostgresCommandLookup(database_url)
     store = PostgresContentStore(database_url)
@@ -80,6 +83,7 @@ def create_app(
             on_failure="halt",
             start="beginning",
             topics=client.topics,
+            security=security,
         )
         reactions.declare_on(subscriber, app)
         return subscriber

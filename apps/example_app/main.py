@@ -22,4 +22,5 @@ app = create_app(
     topic_prefix=settings.topic_prefix,
     outcome_wait_s=settings.outcome_wait_s,
     read_wait_s=settings.read_wait_s,
+    kafka_security=settings.kafka_security(),
 )

@@ -14,6 +14,7 @@ from consumers.subscriber.in_memory import EventChain, InMemoryEvents
 from consumers.subscriber.lane import Outcome
 from consumers.subscriber.parked import ParkedOwnerReport, discard_parked, list_parked, retry_parked
 from consumers.subscriber.subscriber import LedgerSubscriber, PartitionHealth
+from ledger.broker.kafka_servers import KafkaSecurity
 from ledger.domain.event import COMMAND_REJECTED, ENTRY_POSTED, RecordedEvent
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "EventChain",
     "GapError",
     "InMemoryEvents",
+    "KafkaSecurity",
     "LedgerSubscriber",
     "NotParkedError",
     "OtherHistoryError",

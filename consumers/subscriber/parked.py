@@ -19,7 +19,9 @@ from consumers.subscriber.kafka_parking_log import KafkaParkingLog
 from consumers.subscriber.parking import Discard, ParkedOwner, ParkedPartition, Retry, decode_parking_record
 from ledger.broker.kafka_admin import KafkaTopicAdmin
 from ledger.broker.kafka_publisher import KafkaPublisher
+from ledger.broker.kafka_servers import KafkaServers
 from ledger.broker.protocol import BrokerUnavailableError
+from ledger.broker.refusals import denied
 from ledger.domain.event import RecordedEvent
 from ledger.messages.topics import Topics
 
@@ -48,7 +50,7 @@ class ParkedOwnerReport:
 
 
 async def list_parked(
-    kafka_bootstrap_servers: str, app: str, topics: Topics, *, group: str | None = None, owner_id: str | None = None
+    kafka: KafkaServers | str, app: str, topics: Topics, *, group: str | None = None, owner_id: str | None = None
 ) -> list[ParkedOwnerReport]:
     """The parked owners of an app, by group, partition and age; of one group or owner only, if given.
 
@@ -68,7 +70,7 @@ async def list_parked(
             parked_at=owner.first.at,
             releasing=owner.releasing,
         )
-        for (name, partition), parked in sorted((await _read(kafka_bootstrap_servers, topics.parked(app))).items())
+        for (name, partition), parked in sorted((await _read(kafka, topics.parked(app))).items())
         if group in {None, name}
         for owner in sorted(parked.owners, key=_age)
         if owner_id in {None, owner.owner_id}
@@ -76,7 +78,7 @@ async def list_parked(
 
 
 async def retry_parked(
-    kafka_bootstrap_servers: str, app: str, topics: Topics, owner_id: str, *, group: str | None = None
+    kafka: KafkaServers | str, app: str, topics: Topics, owner_id: str, *, group: str | None = None
 ) -> list[ParkedOwnerReport]:
     """Have the owner's parked events handled, in order; later events follow behind them. Where one fails again, the
     owner stays parked from there on.
@@ -88,8 +90,8 @@ async def retry_parked(
         NotParkedError: in none of them.
         And what `list_parked` raises, and ParkingUnavailableError.
     """
-    reports = await _parked_reports(kafka_bootstrap_servers, app, topics, owner_id, group)
-    log = KafkaParkingLog(topics.parked(app), lambda: KafkaPublisher(kafka_bootstrap_servers, CLIENT_ID))
+    reports = await _parked_reports(kafka, app, topics, owner_id, group)
+    log = KafkaParkingLog(topics.parked(app), lambda: KafkaPublisher(kafka, CLIENT_ID))
     try:
         for report in reports:
             marker = Retry(report.group, owner_id, utc_now(), report.events[-1].sequence)
@@ -100,7 +102,7 @@ async def retry_parked(
 
 
 async def discard_parked(
-    kafka_bootstrap_servers: str,
+    kafka: KafkaServers | str,
     app: str,
     topics: Topics,
     owner_id: str,
@@ -111,7 +113,7 @@ async def discard_parked(
     """Drop the owner's first parked event, the one that could not be handled, and have the others handled in order.
 
     Args:
-        kafka_bootstrap_servers: `host:port[,host:port]`.
+        kafka: Where, and how to connect; a text is `host:port[,host:port]`.
         app: Whose parked topic.
         topics: Names of topics.
         owner_id: Whose event.
@@ -125,8 +127,8 @@ async def discard_parked(
         NotParkedError: the owner is not parked.
         And what `list_parked` raises, and ParkingUnavailableError.
     """
-    reports = await _parked_reports(kafka_bootstrap_servers, app, topics, owner_id, group)
-    log = KafkaParkingLog(topics.parked(app), lambda: KafkaPublisher(kafka_bootstrap_servers, CLIENT_ID))
+    reports = await _parked_reports(kafka, app, topics, owner_id, group)
+    log = KafkaParkingLog(topics.parked(app), lambda: KafkaPublisher(kafka, CLIENT_ID))
     try:
         for report in reports:
             through = report.events[-1 if every_event else 0].sequence
@@ -137,29 +139,30 @@ async def discard_parked(
 
 
 async def _parked_reports(
-    kafka_bootstrap_servers: str, app: str, topics: Topics, owner_id: str, group: str | None
+    kafka: KafkaServers | str, app: str, topics: Topics, owner_id: str, group: str | None
 ) -> list[ParkedOwnerReport]:
-    reports = await list_parked(kafka_bootstrap_servers, app, topics, group=group, owner_id=owner_id)
+    reports = await list_parked(kafka, app, topics, group=group, owner_id=owner_id)
     if not reports:
         where = f"group {group!r}" if group else f"any group of {app}"
         raise NotParkedError(f"owner {owner_id!r} is not parked in {where}; see `ledger parked list`")
     return reports
 
 
-async def _read(kafka_bootstrap_servers: str, topic: str) -> Mapping[tuple[str, int], ParkedPartition]:
+async def _read(kafka: KafkaServers | str, topic: str) -> Mapping[tuple[str, int], ParkedPartition]:
     """The fold of the whole topic, by group and partition."""
-    async with KafkaTopicAdmin(kafka_bootstrap_servers, CLIENT_ID) as admin:
+    async with KafkaTopicAdmin(kafka, CLIENT_ID) as admin:
         partitions = (await admin.partition_counts()).get(topic)
     if partitions is None:
         raise TopicsNotReadyError(f"no topic {topic}: run `ledger topics sync`")
     folds: dict[tuple[str, int], ParkedPartition] = {}
+    servers = KafkaServers.of(kafka)
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka_bootstrap_servers,
         client_id=CLIENT_ID,
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
+        **servers.client_settings(),
     )
     try:
         async with asyncio.timeout(READ_LIMIT_S):
@@ -173,7 +176,8 @@ async def _read(kafka_bootstrap_servers: str, topic: str) -> Mapping[tuple[str, 
                     for record in batch:
                         _fold(folds, place.partition, record.value)
     except (KafkaError, TimeoutError) as error:
-        raise BrokerUnavailableError(f"{topic} could not be read from {kafka_bootstrap_servers}: {error!r}") from error
+        want = denied(servers, error, "READ", f"topic {topic}")
+        raise BrokerUnavailableError(want or f"{topic} could not be read from {kafka}: {error!r}") from error
     finally:
         await consumer.stop()
     return folds

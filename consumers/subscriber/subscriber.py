@@ -20,6 +20,7 @@ from consumers.subscriber.assignment import Assignment, Start, utc_now
 from consumers.subscriber.consumption import Consumption
 from consumers.subscriber.delivery import Delivery, RetryPolicy
 from consumers.subscriber.errors import SubscriberHaltedError, TopicsNotReadyError
+from consumers.subscriber.faststream_security import faststream_security
 from consumers.subscriber.handlers import Handler, Handlers, Route
 from consumers.subscriber.in_memory import InMemoryEvents
 from consumers.subscriber.kafka_parking_log import CLIENT_ID, KafkaParkingLog
@@ -29,6 +30,7 @@ from consumers.subscriber.sequence_guard import SequenceGuard
 from ledger.broker.bounded import finish_within
 from ledger.broker.kafka_admin import KafkaTopicAdmin
 from ledger.broker.kafka_publisher import KafkaPublisher
+from ledger.broker.kafka_servers import NO_SECURITY, KafkaSecurity, KafkaServers
 from ledger.domain.limits import APP_PATTERN
 from ledger.messages.topics import Topics
 
@@ -91,6 +93,7 @@ class LedgerSubscriber:
         start: Start,
         topics: Topics | None = None,
         retries: RetryPolicy | None = None,
+        security: KafkaSecurity = NO_SECURITY,
     ) -> None:
         """
         Args:
@@ -102,8 +105,10 @@ class LedgerSubscriber:
                 `now` on.
             topics: Names of topics, if not under the prefix `ledger`.
             retries: How often a failing handler is tried.
+            security: How Kafka is spoken to, and as whom.
 
         Raises:
+            KafkaSecurityError: a file of certificates cannot be used.
             ValueError: `app` is no app's name, or the retries could take longer than Kafka lets a consumer be silent.
         """
         if not re.match(APP_PATTERN, app):
@@ -115,7 +120,7 @@ class LedgerSubscriber:
             )
         self._app = app
         self._group = group
-        self._kafka_bootstrap_servers = kafka_bootstrap_servers
+        self._kafka = KafkaServers(kafka_bootstrap_servers, security)
         self._topics = topics or Topics()
         self._park_failures = on_failure == "park"
         self._retries = retries
@@ -123,9 +128,7 @@ class LedgerSubscriber:
         self._delivery = Delivery(retries)
         self._consumption = Consumption(self._delivery, batch_budget_s=BATCH_BUDGET_S)
         self._admin: AIOKafkaAdminClient | None = None
-        self._parking_log = KafkaParkingLog(
-            self._topics.parked(app), lambda: KafkaPublisher(kafka_bootstrap_servers, CLIENT_ID)
-        )
+        self._parking_log = KafkaParkingLog(self._topics.parked(app), lambda: KafkaPublisher(self._kafka, CLIENT_ID))
         self._assignment = Assignment(
             self._consumption,
             self._delivery,
@@ -252,15 +255,18 @@ class LedgerSubscriber:
 
     async def _open(self) -> None:
         needed = (self._topics.events, self._topics.parked(self._app))
-        async with KafkaTopicAdmin(self._kafka_bootstrap_servers, CLIENT_ID) as topic_admin:
+        async with KafkaTopicAdmin(self._kafka, CLIENT_ID) as topic_admin:
             counts = await topic_admin.partition_counts()
         missing = [name for name in needed if name not in counts]
         if missing:
-            raise TopicsNotReadyError(f"no topic {' and no topic '.join(missing)}: run `ledger topics sync`")
+            raise TopicsNotReadyError(
+                f"no topic {' and no topic '.join(missing)}: run `ledger topics sync`; or Kafka does not let "
+                f"{self._kafka.security.principal} see it: `ledger topics sync --acls`"
+            )
         if len({counts[name] for name in needed}) > 1:
             sizes = " and ".join(f"{name} has {counts[name]} partitions" for name in needed)
             raise TopicsNotReadyError(f"{sizes}, but an owner must lie on the same one: see `ledger topics check`")
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka_bootstrap_servers, client_id=CLIENT_ID)
+        admin = AIOKafkaAdminClient(client_id=CLIENT_ID, **self._kafka.client_settings())
         await admin.start()
         self._admin = admin
 
@@ -281,7 +287,8 @@ class LedgerSubscriber:
         # Everything that FastStream would choose otherwise is stated: it defaults to the latest offset, to committing
         # before handling, to round robin, to creating topics, and to a producer without idempotence (here: none).
         broker = KafkaBroker(
-            self._kafka_bootstrap_servers,
+            self._kafka.bootstrap_servers,
+            security=faststream_security(self._kafka.security),
             client_id=CLIENT_ID,
             consumer_only=True,
             allow_auto_create_topics=False,

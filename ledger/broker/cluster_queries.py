@@ -6,11 +6,13 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, NoError, StaleMetadata, for_code
+from aiokafka.errors import KafkaError, NoError, StaleMetadata, TopicAuthorizationFailedError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from ledger.broker.protocol import Bounds, BrokerUnavailableError, TopicPartition
+from ledger.broker.kafka_servers import KafkaServers
+from ledger.broker.protocol import AccessDeniedError, Bounds, BrokerUnavailableError, TopicPartition
+from ledger.broker.refusals import denied
 
 QUERY_LIMIT_S: Final = 5.0
 """A question is repeated until then while partitions change their leader or brokers do not answer."""
@@ -38,11 +40,12 @@ async def partition_counts(client: AIOKafkaClient) -> dict[str, int]:
 
 
 async def log_bounds(
-    client: AIOKafkaClient, topic_partitions: Collection[TopicPartition]
+    client: AIOKafkaClient, kafka: KafkaServers, topic_partitions: Collection[TopicPartition]
 ) -> Mapping[TopicPartition, Bounds]:
     """What the logs of these partitions hold; `end` is the last stable offset.
 
     Raises:
+        AccessDeniedError: no right to ask for it.
         BrokerUnavailableError: not all of it could be learned within QUERY_LIMIT_S.
     """
     if not topic_partitions:
@@ -55,6 +58,9 @@ async def log_bounds(
                     starts = await _offsets(client, topic_partitions, _EARLIEST)
                     ends = await _offsets(client, topic_partitions, _LATEST)
                     return {tp: Bounds(starts[tp], ends[tp]) for tp in topic_partitions}
+                except TopicAuthorizationFailedError as error:
+                    want = denied(kafka, error, "DESCRIBE", f"topic {error.args[0]}")
+                    raise AccessDeniedError(want or repr(error)) from error
                 except KafkaError as error:
                     failure = error
                 await client.force_metadata_update()
@@ -88,6 +94,8 @@ async def _offsets(
     for topic_partition in topic_partitions:
         node_id = client.cluster.leader_for_partition(topic_partition)
         if node_id is None or node_id == -1:
+            if topic_partition.topic in client.cluster.unauthorized_topics:
+                raise TopicAuthorizationFailedError(topic_partition.topic)
             client.add_topic(topic_partition.topic)
             raise StaleMetadata(f"{topic_partition} has no known leader")
         by_node.setdefault(node_id, {}).setdefault(topic_partition.topic, []).append((topic_partition.partition, which))
@@ -98,6 +106,6 @@ async def _offsets(
             for partition, error_code, _, offset in partitions:
                 error = for_code(error_code)
                 if error is not NoError:
-                    raise error(f"{topic}[{partition}]")
+                    raise error(topic if error is TopicAuthorizationFailedError else f"{topic}[{partition}]")
                 offsets[TopicPartition(topic, partition)] = offset
     return offsets

@@ -10,7 +10,9 @@ from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_co
 
 from ledger.broker.bounded import finish_within
 from ledger.broker.cluster_queries import partition_counts
+from ledger.broker.kafka_servers import KafkaServers
 from ledger.broker.protocol import BrokerUnavailableError, TopicCreationError, TopicSpec
+from ledger.broker.refusals import denied, unreachable
 
 REQUEST_TIMEOUT_MS: Final = 15_000
 START_LIMIT_S: Final = 10.0
@@ -23,8 +25,8 @@ STOP_LIMIT_S: Final = 3.0
 class KafkaTopicAdmin:
     """TopicAdmin on a real cluster; `async with`, or `start` and `stop`."""
 
-    def __init__(self, bootstrap_servers: str, client_id: str = "ledger-admin") -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, kafka: KafkaServers | str, client_id: str = "ledger-admin") -> None:
+        self._kafka = KafkaServers.of(kafka)
         self._client_id = client_id
         self._admin: AIOKafkaAdminClient | None = None
 
@@ -38,14 +40,14 @@ class KafkaTopicAdmin:
     async def start(self) -> None:
         """Connect. Raises BrokerUnavailableError; may be called again then."""
         admin = AIOKafkaAdminClient(
-            bootstrap_servers=self._bootstrap_servers, client_id=self._client_id, request_timeout_ms=REQUEST_TIMEOUT_MS
+            client_id=self._client_id, request_timeout_ms=REQUEST_TIMEOUT_MS, **self._kafka.client_settings()
         )
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 await admin.start()
         except (KafkaError, TimeoutError) as error:
             await finish_within(STOP_LIMIT_S, admin.close())
-            raise BrokerUnavailableError(f"no Kafka at {self._bootstrap_servers}: {error!r}") from error
+            raise await unreachable(self._kafka, error) from error
         self._admin = admin
 
     async def stop(self) -> None:
@@ -78,7 +80,8 @@ class KafkaTopicAdmin:
         for name, error_code, message in response.topic_errors:
             outcome = for_code(error_code)
             if outcome not in (NoError, TopicAlreadyExistsError):
-                refused.append(f"{name}: {message or outcome.__name__}")
+                want = denied(self._kafka, outcome, "CREATE", f"topic {name}")
+                refused.append(want or f"{name}: {message or outcome.__name__}")
         if refused:
             raise TopicCreationError("; ".join(refused))
         await self._until_visible({spec.name for spec in specs})

@@ -12,7 +12,9 @@ from aiokafka.errors import KafkaError
 
 from ledger.broker.assignment_board import LOOP_STALL_LIMIT_S, AssignmentBoard
 from ledger.broker.bounded import finish_within
+from ledger.broker.kafka_servers import KafkaServers
 from ledger.broker.protocol import HEARTBEAT_INTERVAL_MS, SESSION_TIMEOUT_MS, BrokerUnavailableError
+from ledger.broker.refusals import denied, unreachable
 
 POLL_MS: Final = 500
 """The group's own polls, which find nothing: they show aiokafka that somebody is there and take out its errors."""
@@ -34,14 +36,14 @@ class KafkaMembership:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        kafka: KafkaServers | str,
         group_id: str,
         topic: str,
         *,
         loop_stall_limit_s: float = LOOP_STALL_LIMIT_S,
         client_id: str = "ledger-member",
     ) -> None:
-        self._bootstrap_servers = bootstrap_servers
+        self._kafka = KafkaServers.of(kafka)
         self._group_id = group_id
         self._topic = topic
         self._client_id = client_id
@@ -122,14 +124,15 @@ class KafkaMembership:
             if stalled.done():
                 return _STALLED
             await asyncio.sleep(JOIN_BACKOFF_S)
-            return f"its member failed: {polling.exception()!r}"
+            error = polling.exception()
+            want = denied(self._kafka, error, "READ", f"group {self._group_id} and topic {self._topic}")
+            return want or f"its member failed: {error!r}"
         finally:
             for task in reasons:
                 task.cancel()
 
     async def _join(self) -> tuple[AIOKafkaConsumer, "_Listener"]:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers,
             client_id=self._client_id,
             group_id=self._group_id,
             partition_assignment_strategy=(RangePartitionAssignor,),
@@ -140,13 +143,14 @@ class KafkaMembership:
             auto_offset_reset="latest",
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             metadata_max_age_ms=METADATA_AGE_MAX_MS,
+            **self._kafka.client_settings(),
         )
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 await consumer.start()
         except (KafkaError, TimeoutError) as error:
             await _leave(consumer)
-            raise BrokerUnavailableError(f"no Kafka at {self._bootstrap_servers}: {error!r}") from error
+            raise await unreachable(self._kafka, error) from error
         listener = _Listener(consumer, self._board)
         consumer.subscribe([self._topic], listener=listener)
         return consumer, listener

@@ -9,7 +9,9 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ledger.broker.bounded import finish_within
-from ledger.broker.protocol import BrokerUnavailableError, OutgoingRecord, PublishError
+from ledger.broker.kafka_servers import KafkaServers
+from ledger.broker.protocol import OutgoingRecord, PublishError
+from ledger.broker.refusals import denied, unreachable
 
 BATCH_BYTES_MAX: Final = 900 * 2**10
 """One request per broker is under way at a time, so its size decides the throughput (FACTS: 800,000 records/s). It
@@ -30,8 +32,8 @@ STOP_LIMIT_S: Final = 3.0
 class KafkaPublisher:
     """Publisher on a real cluster. See the protocol for what each method promises."""
 
-    def __init__(self, bootstrap_servers: str, client_id: str = "ledger-publisher") -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, kafka: KafkaServers | str, client_id: str = "ledger-publisher") -> None:
+        self._kafka = KafkaServers.of(kafka)
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
         self._failure: PublishError | None = None
@@ -42,7 +44,6 @@ class KafkaPublisher:
     async def start(self) -> None:
         """Connect and get a producer id. Raises BrokerUnavailableError; may be called again then."""
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap_servers,
             client_id=self._client_id,
             enable_idempotence=True,
             acks="all",
@@ -50,13 +51,14 @@ class KafkaPublisher:
             linger_ms=0,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             metadata_max_age_ms=METADATA_AGE_MAX_MS,
+            **self._kafka.client_settings(),
         )
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 await producer.start()
         except (KafkaError, TimeoutError) as error:
             await _abandon(producer)
-            raise BrokerUnavailableError(f"no Kafka at {self._bootstrap_servers}: {error!r}") from error
+            raise await unreachable(self._kafka, error) from error
         self._producer = producer
         self._ended = asyncio.get_running_loop().create_future()
 
@@ -113,7 +115,7 @@ class KafkaPublisher:
         try:
             offset = sending.result()
         except (KafkaError, AssertionError) as error:  # aiokafka asserts that the partition exists
-            raise self._end(f"{place}: {error!r}") from error
+            raise self._end(denied(self._kafka, error, "WRITE", f"topic {topic}") or f"{place}: {error!r}") from error
         if offset < 0:  # written, as a resend found out, but so long ago that the broker cannot say where
             raise self._end(f"{place}: acknowledged without an offset")
         return offset

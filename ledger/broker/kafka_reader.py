@@ -14,6 +14,7 @@ from aiokafka.errors import (
     KafkaError,
     NoError,
     NotLeaderForPartitionError,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     for_code,
 )
@@ -23,7 +24,16 @@ from aiokafka.protocol.fetch import FetchRequest
 from ledger.broker.bounded import finish_within
 from ledger.broker.cluster_queries import log_bounds, partition_counts
 from ledger.broker.fetched_records import FetchedRecords
-from ledger.broker.protocol import Bounds, BrokerUnavailableError, OffsetOutOfRangeError, Record, TopicPartition
+from ledger.broker.kafka_servers import KafkaServers
+from ledger.broker.protocol import (
+    AccessDeniedError,
+    Bounds,
+    BrokerUnavailableError,
+    OffsetOutOfRangeError,
+    Record,
+    TopicPartition,
+)
+from ledger.broker.refusals import denied, unreachable
 
 FETCH_WAIT_MAX_MS: Final = 500
 """How long a broker holds a fetch back while there is nothing to read."""
@@ -71,8 +81,8 @@ class _Reading:
 class KafkaRecordReader:
     """RecordReader on a real cluster. See the protocol for what each method promises."""
 
-    def __init__(self, bootstrap_servers: str, client_id: str = "ledger-reader") -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, kafka: KafkaServers | str, client_id: str = "ledger-reader") -> None:
+        self._kafka = KafkaServers.of(kafka)
         self._client_id = client_id
         self._client: AIOKafkaClient | None = None
         self._readings: dict[TopicPartition, _Reading] = {}
@@ -85,17 +95,17 @@ class KafkaRecordReader:
     async def start(self) -> None:
         """Connect. Raises BrokerUnavailableError; may be called again then."""
         client = AIOKafkaClient(
-            bootstrap_servers=self._bootstrap_servers,
             client_id=self._client_id,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             metadata_max_age_ms=METADATA_AGE_MAX_MS,
+            **self._kafka.client_settings(),
         )
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 await client.bootstrap()
         except (KafkaError, TimeoutError) as error:
             await finish_within(STOP_LIMIT_S, client.close())
-            raise BrokerUnavailableError(f"no Kafka at {self._bootstrap_servers}: {error}") from error
+            raise await unreachable(self._kafka, error) from error
         self._client = client
 
     async def stop(self) -> None:
@@ -149,7 +159,7 @@ class KafkaRecordReader:
 
     async def bounds(self, topic_partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Bounds]:
         """`end` is the last stable offset: where this reader would stop. Raises BrokerUnavailableError."""
-        return await log_bounds(self._connected(), topic_partitions)
+        return await log_bounds(self._connected(), self._kafka, topic_partitions)
 
     async def partition_counts(self) -> Mapping[str, int]:
         """All topics but Kafka's own, asked of the cluster now. Raises BrokerUnavailableError."""
@@ -212,7 +222,9 @@ class KafkaRecordReader:
     async def _refresh_metadata(self, client: AIOKafkaClient) -> None:
         try:
             if not await client.force_metadata_update():
-                self._trouble = f"no broker of {self._bootstrap_servers} tells which broker leads the partitions"
+                self._trouble = f"no broker of {self._kafka} tells which broker leads the partitions"
+            for topic in client.cluster.unauthorized_topics & {tp.topic for tp in self._readings}:
+                self._trouble = denied(self._kafka, TopicAuthorizationFailedError, "READ", f"topic {topic}")
             if any(client.cluster.leader_for_partition(tp) in (None, -1) for tp in self._readings):
                 await asyncio.sleep(LEADERLESS_BACKOFF_S)
         finally:
@@ -244,6 +256,9 @@ class KafkaRecordReader:
             response = await client.send(node_id, request, group=ConnectionGroup.COORDINATION)
         except KafkaError as error:
             self._trouble = f"broker {node_id} does not answer: {error!r}"
+            if self._kafka.security.protocol != "PLAINTEXT":  # it may have stopped to let us in
+                refused = await unreachable(self._kafka, error)
+                self._trouble = str(refused) if isinstance(refused, AccessDeniedError) else self._trouble
             client.force_metadata_update()
             return False
         sound = True
@@ -278,5 +293,7 @@ class KafkaRecordReader:
         if error in _MOVED:
             client.force_metadata_update()
         else:
-            self._trouble = f"{reading.topic_partition} cannot be read: {error.__name__}"
+            topic = reading.topic_partition.topic
+            want = denied(self._kafka, error, "READ", f"topic {topic}")
+            self._trouble = want or f"{reading.topic_partition} cannot be read: {error.__name__}"
         return False

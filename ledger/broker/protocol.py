@@ -19,6 +19,11 @@ class BrokerUnavailableError(Exception):
     """Kafka did not answer. Nothing is known to be lost; back off and try again."""
 
 
+class AccessDeniedError(BrokerUnavailableError):
+    """Kafka answers and refuses, or is not trusted: wrong login, certificate or rights. The text says what to correct;
+    until then, trying again gives the same answer."""
+
+
 class PublishError(Exception):
     """A publication failed or is in doubt. The publisher is at its end: open a new one and publish again from the
     last acknowledged record."""

@@ -53,7 +53,7 @@ async def _list(session: Session, of_app: str, group: str | None) -> ExitCode:
 
     return _show(
         session,
-        await _done(list_parked(session.addresses.kafka_bootstrap_servers, of_app, session.topics, group=group)),
+        await _done(list_parked(session.wiring.kafka, of_app, session.topics, group=group)),
         "nothing is parked",
     )
 
@@ -61,7 +61,7 @@ async def _list(session: Session, of_app: str, group: str | None) -> ExitCode:
 async def _retry(session: Session, of_app: str, group: str | None, owner_id: str) -> ExitCode:
     from consumers.subscriber.parked import retry_parked  # noqa: PLC0415 - see above
 
-    kafka = session.addresses.kafka_bootstrap_servers
+    kafka = session.wiring.kafka
     reports = await _done(retry_parked(kafka, of_app, session.topics, owner_id, group=group))
     session.output.note("asked for; the subscriber acts on it when it runs, see `ledger parked list`")
     return _show(session, reports, "")
@@ -70,7 +70,7 @@ async def _retry(session: Session, of_app: str, group: str | None, owner_id: str
 async def _discard(session: Session, of_app: str, group: str | None, owner_id: str, every_event: bool) -> ExitCode:
     from consumers.subscriber.parked import discard_parked  # noqa: PLC0415 - see above
 
-    kafka = session.addresses.kafka_bootstrap_servers
+    kafka = session.wiring.kafka
     reports = await _done(discard_parked(kafka, of_app, session.topics, owner_id, group=group, every_event=every_event))
     session.output.note("asked for; the subscriber acts on it when it runs, see `ledger parked list`")
     return _show(session, reports, "")

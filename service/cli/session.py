@@ -12,7 +12,8 @@ import asyncpg
 import typer
 from pydantic import ValidationError
 
-from ledger.broker.protocol import BrokerUnavailableError, PublishError
+from ledger.broker.kafka_servers import KafkaSecurityError
+from ledger.broker.protocol import AccessDeniedError, BrokerUnavailableError, PublishError
 from ledger.event_store.connections import UNAVAILABLE_ERRORS, connect
 from ledger.event_store.protocol import RecordMismatchError, StoreUnavailableError
 from ledger.messages.topics import Topics
@@ -43,6 +44,8 @@ class Session:
         except ValidationError as error:
             wrong = "; ".join(
                 f"LEDGER_{'_'.join(str(part) for part in detail['loc']).upper()}: {detail['msg']}"
+                if detail["loc"]
+                else detail["msg"]  # several that contradict each other: the text names them
                 for detail in error.errors()
             )
             raise CliError(ExitCode.USAGE, f"a setting is wrong: {wrong}", "correct the environment variable") from None
@@ -77,6 +80,12 @@ class Session:
     @cached_property
     def wiring(self) -> Wiring:
         """What makes the ledger's parts."""
+        try:
+            self.settings.kafka_security().ssl_context()
+        except KafkaSecurityError as error:
+            raise CliError(
+                ExitCode.USAGE, f"a setting is wrong: {error}", "correct the environment variable"
+            ) from error
         return Wiring(self.settings, self.addresses, self.registry)
 
     @asynccontextmanager
@@ -120,6 +129,10 @@ async def _ended(work: Callable[[Session], Awaitable[ExitCode | None]], session:
         raise CliError(ExitCode.USAGE, str(error), "correct the app's declaration or LEDGER_APPS") from error
     except RecordMismatchError as error:
         raise CliError(ExitCode.NO, str(error)) from error
+    except AccessDeniedError as error:
+        raise CliError(
+            ExitCode.UNAVAILABLE, str(error), "see docs/operating.md, 'Who may write which topic'"
+        ) from error
     except (BrokerUnavailableError, PublishError) as error:
         raise CliError(
             ExitCode.UNAVAILABLE,

@@ -14,7 +14,14 @@ def _report(line: str) -> None:
 
 async def _up(settings: Settings) -> int:
     database = settings.database_url.get_secret_value() if settings.database_url else None
-    resolution = resolve(settings.stack, settings.kafka_bootstrap_servers, database, settings.home, purpose="run")
+    resolution = resolve(
+        settings.stack,
+        settings.kafka_bootstrap_servers,
+        database,
+        settings.home,
+        purpose="run",
+        kafka_security=settings.kafka_security(),
+    )
     _report(f"stack: {resolution.stack.name} ({resolution.why})")
     addresses = await resolution.stack.start(_report)
     print(f"export LEDGER_KAFKA_BOOTSTRAP_SERVERS={addresses.kafka_bootstrap_servers}")  # noqa: T201
@@ -38,7 +45,8 @@ async def _status(settings: Settings) -> int:
     if running is None:
         _report(f"nothing runs from {settings.home}")
         return 1
-    servers = await stack_of(settings.home, running.stack, running.addresses).status()
+    security = settings.kafka_security()
+    servers = await stack_of(settings.home, running.stack, running.addresses, kafka_security=security).status()
     for server in servers:
         verdict = "answers" if server.answers else "does not answer"
         process = f" (process {server.pid})" if server.pid else ""

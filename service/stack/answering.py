@@ -5,11 +5,16 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
+
+from ledger.broker.kafka_servers import KafkaServers
+from ledger.broker.protocol import AccessDeniedError, BrokerUnavailableError
+from ledger.broker.refusals import unreachable
 
 _ATTEMPT_S = 3.0
 """Limit of one attempt."""
@@ -28,17 +33,19 @@ def _is_not_about_our_question(_record: logging.LogRecord) -> bool:
 logging.getLogger("aiokafka").addFilter(_is_not_about_our_question)
 logging.getLogger("aiokafka.conn").addFilter(_is_not_about_our_question)
 
-Ask = Callable[[str], Awaitable[str | None]]
+Address = TypeVar("Address")
+Ask = Callable[[Address], Awaitable[str | None]]
 """Asks the server at an address: None when it answers, otherwise what went wrong, in words."""
 
 
-async def kafka_answers(bootstrap_servers: str) -> str | None:
-    """None when a broker is registered and answers; otherwise what went wrong, in words."""
+async def kafka_answers(kafka: KafkaServers | str) -> str | None:
+    """None when a broker is registered and lets us in; otherwise what went wrong, in words."""
+    kafka = KafkaServers.of(kafka)
     before = _asking.set(True)
     try:
         async with asyncio.timeout(_ATTEMPT_S):
-            await _connects(bootstrap_servers)
-            client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=int(_ATTEMPT_S * 1000))
+            await _connects(kafka.bootstrap_servers)
+            client = AIOKafkaClient(request_timeout_ms=int(_ATTEMPT_S * 1000), **kafka.client_settings())
             try:
                 await client.bootstrap()
                 return None if client.cluster.brokers() else "no broker has registered itself yet"
@@ -46,7 +53,10 @@ async def kafka_answers(bootstrap_servers: str) -> str | None:
                 await client.close()
     except TimeoutError:
         return f"no answer within {_ATTEMPT_S:g} s"
-    except (OSError, KafkaError, ValueError) as error:
+    except KafkaError as error:
+        refused = await unreachable(kafka, error)
+        return str(refused if isinstance(refused, AccessDeniedError) else error) or type(error).__name__
+    except (OSError, BrokerUnavailableError, ValueError) as error:
         return str(error) or type(error).__name__
     finally:
         _asking.reset(before)
@@ -81,7 +91,7 @@ async def postgres_answers(database_url: str) -> str | None:
 
 
 async def until_answering(
-    ask: Ask, address: str, limit_s: float, ended: Callable[[], bool] = lambda: False
+    ask: Ask[Address], address: Address, limit_s: float, ended: Callable[[], bool] = lambda: False
 ) -> str | None:
     """Asks again until the server answers (None), `ended` says that it never will, or the limit is over."""
     deadline = time.monotonic() + limit_s

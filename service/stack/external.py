@@ -3,6 +3,7 @@
 import asyncio
 from typing import Literal
 
+from ledger.broker.kafka_servers import NO_SECURITY, KafkaSecurity, KafkaServers
 from service.stack.answering import kafka_answers, postgres_answers, until_answering, without_password
 from service.stack.interface import Addresses, Report, ServerStatus, StackError
 
@@ -12,8 +13,9 @@ _ANSWERS_WITHIN_S = 5.0
 class ExternalStack:
     """Nothing is started or stopped. Servers that do not answer are an error: nothing else is tried."""
 
-    def __init__(self, addresses: Addresses) -> None:
+    def __init__(self, addresses: Addresses, security: KafkaSecurity = NO_SECURITY) -> None:
         self._addresses = addresses
+        self._kafka = KafkaServers(addresses.kafka_bootstrap_servers, security)
 
     @property
     def name(self) -> Literal["external"]:
@@ -21,7 +23,7 @@ class ExternalStack:
 
     async def start(self, report: Report) -> Addresses:
         """See `Stack.start`."""
-        kafka, database = self._addresses.kafka_bootstrap_servers, self._addresses.database_url
+        kafka, database = self._kafka, self._addresses.database_url
         kafka_wrong, database_wrong = await asyncio.gather(
             until_answering(kafka_answers, kafka, _ANSWERS_WITHIN_S),
             until_answering(postgres_answers, database, _ANSWERS_WITHIN_S),
@@ -45,9 +47,9 @@ class ExternalStack:
 
     async def status(self) -> tuple[ServerStatus, ServerStatus]:
         """See `Stack.status`."""
-        kafka, database = self._addresses.kafka_bootstrap_servers, self._addresses.database_url
+        kafka, database = self._kafka, self._addresses.database_url
         kafka_wrong, database_wrong = await asyncio.gather(kafka_answers(kafka), postgres_answers(database))
         return (
-            ServerStatus("kafka", kafka_wrong is None, kafka),
+            ServerStatus("kafka", kafka_wrong is None, str(kafka)),
             ServerStatus("postgres", database_wrong is None, without_password(database).rpartition("@")[2]),
         )

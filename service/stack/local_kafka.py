@@ -9,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+from ledger.broker.kafka_servers import NO_SECURITY, KafkaSecurity, KafkaServers
 from service.stack.answering import kafka_answers, until_answering
 from service.stack.interface import Report, ServerStatus, StackError
 from service.stack.java import find_java
@@ -63,6 +64,9 @@ _PROPERTIES = {
 class LocalKafka:
     """Its folder holds the data, the configuration, the log and the pid file."""
 
+    security: KafkaSecurity = NO_SECURITY
+    """How a client is let in."""
+
     def __init__(self, folder: Path, cache: Path, port: int, controller_port: int) -> None:
         self.address = f"{LOOPBACK}:{port}"
         self._folder = folder
@@ -103,7 +107,7 @@ class LocalKafka:
             report("starting Kafka")
             self.process.start(command, os.environ, self._folder)
         wrong = await until_answering(
-            kafka_answers, self.address, _STARTS_WITHIN_S, ended=lambda: self.process.pid is None
+            kafka_answers, self._servers(), _STARTS_WITHIN_S, ended=lambda: self.process.pid is None
         )
         if wrong is not None:
             ended = "ended" if self.process.pid is None else f"does not answer on {self.address} ({wrong})"
@@ -121,8 +125,24 @@ class LocalKafka:
 
     async def status(self) -> ServerStatus:
         """Whether the broker answers now."""
-        wrong = await kafka_answers(self.address)
+        wrong = await kafka_answers(self._servers())
         return ServerStatus("kafka", wrong is None, self.address, self.process.pid)
+
+    def properties(self) -> dict[str, str]:
+        """The broker's configuration."""
+        return _PROPERTIES | {
+            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{LOOPBACK}:{self._controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "controller.quorum.voters": f"1@{LOOPBACK}:{self._controller_port}",
+            "log.dirs": str(self._data),
+        }
+
+    def format_options(self) -> list[str]:
+        """Further options of the tool that formats the storage."""
+        return []
+
+    def _servers(self) -> KafkaServers:
+        return KafkaServers(self.address, self.security)
 
     def _prepare(self, report: Report) -> list[str]:
         # In a thread, which a Ctrl-C does not end: so everything but the start of the server itself.
@@ -139,19 +159,14 @@ class LocalKafka:
         return [java, *_JVM, *log4j, "-cp", jars, "kafka.Kafka", str(self._properties)]
 
     def _write_properties(self) -> None:
-        placed = {
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{LOOPBACK}:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.address}",
-            "controller.quorum.voters": f"1@{LOOPBACK}:{self._controller_port}",
-            "log.dirs": str(self._data),
-        }
-        lines = [f"{name}={value}" for name, value in (_PROPERTIES | placed).items()]
+        lines = [f"{name}={value}" for name, value in self.properties().items()]
         self._properties.write_text("\n".join(lines) + "\n")
 
     def _format(self, program: list[str]) -> None:
         # A first start that was cut short in here leaves half a format, which Kafka would refuse.
         shutil.rmtree(self._data, ignore_errors=True)
         command = ["kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(self._properties)]
+        command += self.format_options()
         try:
             subprocess.run(  # noqa: S603 - our own command line, no shell
                 [*program, *command], check=True, capture_output=True, text=True, timeout=_FORMATS_WITHIN_S

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ledger.broker.kafka_servers import NO_SECURITY, KafkaSecurity
 from service.stack.compose import ComposeStack
 from service.stack.containers import ContainerStack
 from service.stack.engine import why_no_engine
@@ -41,6 +42,7 @@ def resolve(
     *,
     purpose: Purpose,
     cache: Path | None = None,
+    kafka_security: KafkaSecurity = NO_SECURITY,
 ) -> Resolution:
     """Looks, decides, starts nothing. In this order: servers named in the environment; a Docker engine that
     answers a ping; local processes. A choice other than `auto` forces one of them.
@@ -54,12 +56,19 @@ def resolve(
         home: Folder of all local state. For tests one of their own, which is deleted afterwards.
         purpose: For a test everything is new and is gone afterwards, even when the test session is killed.
         cache: Where downloads are kept; `default_cache()` if None.
+        kafka_security: How servers named in the environment are spoken to; the ones started here ask for nothing.
 
     Raises:
         StackError: What was chosen cannot be had.
     """
     if choice == "external" or (choice == "auto" and (kafka or database)):
-        return Resolution(_remembered(_external(kafka, database), home, purpose), f"{_KAFKA} and {_DATABASE} are set")
+        external = _external(kafka, database, kafka_security)
+        return Resolution(_remembered(external, home, purpose), f"{_KAFKA} and {_DATABASE} are set")
+    if kafka_security != NO_SECURITY:
+        raise StackError(
+            f"LEDGER_KAFKA_SECURITY_PROTOCOL={kafka_security.protocol} is for brokers of your own, and none are named; "
+            f"those started here listen on this machine and ask for nothing. Unset it, or set {_KAFKA} and {_DATABASE}."
+        )
     if choice == "local":
         return Resolution(_local(home, purpose, cache), "LEDGER_STACK=local")
     no_engine = why_no_engine(compose=purpose == "run")
@@ -81,21 +90,27 @@ def resolve(
     return Resolution(_local(home, purpose, cache), no_engine)
 
 
-def stack_of(home: Path, name: str, addresses: Addresses, cache: Path | None = None) -> Stack:
+def stack_of(
+    home: Path,
+    name: str,
+    addresses: Addresses,
+    cache: Path | None = None,
+    kafka_security: KafkaSecurity = NO_SECURITY,
+) -> Stack:
     """The stack that `running_stack(home)` tells of, to ask for its status or to stop it."""
     if name == "external":
-        return RememberedStack(ExternalStack(addresses), home)
+        return RememberedStack(ExternalStack(addresses, kafka_security), home)
     return _docker(home, "run") if name == "docker" else _local(home, "run", cache)
 
 
-def _external(kafka: str | None, database: str | None) -> ExternalStack:
+def _external(kafka: str | None, database: str | None, kafka_security: KafkaSecurity) -> ExternalStack:
     missing = [name for name, value in ((_KAFKA, kafka), (_DATABASE, database)) if not value]
     if not kafka or not database:
         raise StackError(
             f"servers of your own are to be used, but {' and '.join(missing)} is not set. "
             "Set both, or neither to have the servers started for you."
         )
-    return ExternalStack(Addresses(kafka, database))
+    return ExternalStack(Addresses(kafka, database), kafka_security)
 
 
 def _local(home: Path, purpose: Purpose, cache: Path | None) -> Stack:

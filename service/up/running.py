@@ -138,7 +138,14 @@ class LocalLedger:
     async def _start_servers(self) -> Addresses:
         settings = self._settings
         database = settings.database_url.get_secret_value() if settings.database_url else None
-        resolution = resolve(settings.stack, settings.kafka_bootstrap_servers, database, settings.home, purpose="run")
+        resolution = resolve(
+            settings.stack,
+            settings.kafka_bootstrap_servers,
+            database,
+            settings.home,
+            purpose="run",
+            kafka_security=settings.kafka_security(),
+        )
         self._watcher.step(f"servers: {resolution.stack.name} ({resolution.why})")
         addresses = await resolution.stack.start(self._watcher.note)
         self._stack = resolution.stack

@@ -16,6 +16,7 @@ def test_the_public_names() -> None:
         "InsufficientCredits",
         "InvalidAmount",
         "InvalidCommand",
+        "KafkaSecurity",
         "KafkaUnavailable",
         "LedgerClient",
         "LedgerError",
