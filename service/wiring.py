@@ -7,6 +7,8 @@ from random import SystemRandom
 
 from consumers.ledger_consumer import LedgerConsumer
 from consumers.record_clock import RecordClock
+from ledger.broker.acls import Principals
+from ledger.broker.kafka_acls import KafkaAclAdmin
 from ledger.broker.kafka_admin import KafkaTopicAdmin
 from ledger.broker.kafka_membership import KafkaMembership
 from ledger.broker.kafka_publisher import KafkaPublisher
@@ -39,6 +41,20 @@ class Wiring:
     def admin(self) -> KafkaTopicAdmin:
         """Creates and counts topics."""
         return KafkaTopicAdmin(self.kafka)
+
+    def acl_admin(self) -> KafkaAclAdmin:
+        """Reads and changes rights."""
+        return KafkaAclAdmin(self.kafka)
+
+    def principals(self) -> Principals:
+        """For whom the brokers take each part of this ledger."""
+        settings = self.settings
+        return Principals(
+            consumer=settings.kafka_consumer_principal,
+            projector=settings.kafka_projector_principal,
+            operator=settings.kafka_operator_principal,
+            apps=settings.kafka_app_principals,
+        )
 
     def reader(self) -> KafkaRecordReader:
         """Reads records without a group."""
