@@ -1,6 +1,8 @@
-"""How Alembic reaches the database: the address comes from the caller, or with `-x url=postgresql://...`."""
+"""How Alembic reaches the database: the address comes from the caller, or from LEDGER_DATABASE_URL (an argument would
+show its password in the list of processes)."""
 
 import asyncio
+import os
 from functools import partial
 from pathlib import Path
 
@@ -12,11 +14,10 @@ from ledger.event_store.connections import open_connection
 
 
 def _url() -> str:
-    url = context.get_x_argument(as_dictionary=True).get("url") or context.config.get_main_option("sqlalchemy.url")
+    url = context.config.attributes.get("database_url") or os.environ.get("LEDGER_DATABASE_URL")
     if not url:
-        raise SystemExit("no database: run `ledger migrate`, or give `-x url=postgresql://...` to alembic")
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme.split('+')[0]}{separator}{rest}"
+        raise SystemExit("no database: run `ledger migrate`, or set LEDGER_DATABASE_URL for alembic")
+    return str(url)
 
 
 def _run(connection: Connection) -> None:
@@ -30,7 +31,8 @@ def _run(connection: Connection) -> None:
 
 async def _main() -> None:
     url = _url()
-    # The URL goes to asyncpg as it is: SQLAlchemy's own reading of it knows one server only.
+    # The URL goes to asyncpg as it is: SQLAlchemy's own reading of it knows one
+    # server only, and nothing of TLS.
     connect = partial(open_connection, url)
     engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=pool.NullPool)
     async with engine.connect() as connection:

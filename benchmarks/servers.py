@@ -33,7 +33,7 @@ async def running_servers(home: Path, say: Say) -> AsyncIterator[Servers]:
     that runs on this machine. `purpose="run"`: Postgres waits for the disk at every commit.
     """
     settings = Settings()
-    database = settings.database_url.get_secret_value() if settings.database_url else None
+    database = settings.database(settings.database_url)
     choice = "local" if settings.stack == "auto" and database is None else settings.stack
     security = settings.kafka_security()
     stack = resolve(

@@ -6,10 +6,11 @@ Instantiated in `service` and in an app's `main.py`, nowhere else: everything be
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ledger.broker.kafka_servers import KafkaSecurity, SaslMechanism, SecurityProtocol
+from ledger.event_store.database_url import TlsMode, checked, with_tls
 
 StackChoice = Literal["auto", "external", "docker", "local"]
 
@@ -17,7 +18,11 @@ StackChoice = Literal["auto", "external", "docker", "local"]
 class Settings(BaseSettings):
     """What may differ from one installation to the next. Names in the environment: `LEDGER_` and the field's name."""
 
-    model_config = SettingsConfigDict(env_prefix="LEDGER_", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="LEDGER_",
+        extra="ignore",
+        hide_input_in_errors=True,  # a password that was given to the wrong setting is still a password
+    )
 
     home: Path = Path(".ledger")
     """Folder of all local state: server data, logs, downloaded servers, the running stack's addresses."""
@@ -48,7 +53,27 @@ class Settings(BaseSettings):
     """Principals of apps, as JSON, `{"shop": "User:shop-prod"}`; that of an app that is not named is `User:<app>`."""
 
     database_url: SecretStr | None = None
-    """`postgresql://user:password@host:port/database` of the role that owns the schemas."""
+    """`postgresql://user:password@host:port/database` of the login that owns everything, for migrations, rebuilds and
+    recovery. The processes below use it too where they have none of their own (docs/operating.md)."""
+
+    writer_database_url: SecretStr | None = None
+    """The same database for the ledger consumers: a login that may append to the record and change nothing in it."""
+
+    projector_database_url: SecretStr | None = None
+    """The same database for the projection workers: a login that may write the read models only."""
+
+    reader_database_url: SecretStr | None = None
+    """The same database for the HTTP service and whoever only looks: a login that may read only."""
+
+    app_database_url: SecretStr | None = None
+    """Where the app that the HTTP service serves keeps what is its own: a login that may write its schema only."""
+
+    database_tls: TlsMode | None = None
+    """How the connection to Postgres is protected, where its URL does not say it (`sslmode`). None: where the server
+    offers TLS, and unchecked."""
+
+    database_ca_file: FilePath | None = None
+    """Certificates (PEM) that may have signed the server's, where its URL does not name them (`sslrootcert`)."""
 
     topic_prefix: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")] = "ledger"
     """First part of every topic's and group's name: two ledgers can share one Kafka cluster."""
@@ -77,6 +102,20 @@ class Settings(BaseSettings):
     """How long a read waits for the read model to reach a position before it answers 503."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def database(self, url: SecretStr | None) -> str | None:
+        """One of the URLs above as a client takes it, with what the settings say about TLS."""
+        if url is None:
+            return None
+        ca_file = None if self.database_ca_file is None else str(self.database_ca_file.resolve())
+        return with_tls(url.get_secret_value(), self.database_tls, ca_file)
+
+    @field_validator(
+        "database_url", "writer_database_url", "projector_database_url", "reader_database_url", "app_database_url"
+    )
+    @classmethod
+    def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(checked(value.get_secret_value()))
 
     @field_validator("apps", mode="before")
     @classmethod

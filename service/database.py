@@ -7,10 +7,12 @@ from typing import Final
 import structlog
 
 from ledger.event_store.connections import UNAVAILABLE_ERRORS, connect
+from ledger.event_store.database_url import unprotected_host
 from ledger.event_store.identity import initialise, read_identity
 from ledger.event_store.protocol import Identity
 from projections.registry import READ_MODELS
 from projections.versions import install
+from service.stack import Addresses, Login
 
 WAIT_STEP_S: Final = 1.0
 
@@ -36,6 +38,22 @@ async def prepare_database(database_url: str, partitions: int) -> Identity:
         connection.terminate()
     await install(database_url, READ_MODELS)
     return identity
+
+
+def warn_of_open_doors(addresses: Addresses, login: Login) -> None:
+    """Say, once, at the start of a process, where it may do more than it needs or is overheard doing it."""
+    if getattr(addresses, f"{login}_database_url") is None:
+        log.warning(
+            f"this process connects to Postgres as the owner of everything: set LEDGER_{login.upper()}_DATABASE_URL "
+            "(docs/operating.md, Database roles and TLS)"
+        )
+    host = unprotected_host(addresses.database(login))
+    if host is not None:
+        log.warning(
+            "the connection to Postgres can be read and changed on its way: set LEDGER_DATABASE_TLS=verify-full",
+            host=host,
+            login=login,
+        )
 
 
 async def await_identity(database_url: str, stop: asyncio.Event) -> Identity | None:

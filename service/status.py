@@ -48,7 +48,7 @@ async def read_status(wiring: Wiring) -> Status:
         OSError, asyncpg.PostgresError: Postgres is away or refuses.
         RecordMismatchError: there is no ledger in the database.
     """
-    connection = await connect(wiring.addresses.database_url, role="ledger_reader", application="ledger status")
+    connection = await connect(wiring.addresses.database("reader"), role="ledger_reader", application="ledger status")
     try:
         overview = await read_overview(connection)
     finally:

@@ -66,7 +66,7 @@ class Wiring:
 
     def store(self, application: str) -> PostgresEventStore:
         """The record."""
-        return PostgresEventStore(self.addresses.database_url, application)
+        return PostgresEventStore(self.addresses.database("writer"), application)
 
     def client(self, app: str) -> LedgerClient:
         """An app's way to the ledger."""
@@ -99,7 +99,7 @@ class Wiring:
             events_topic=self.topics.events,
             membership=KafkaMembership(self.kafka, self.topics.projection_group(), self.topics.events),
             reader=self.reader(),
-            store=PostgresProjectionStore(self.addresses.database_url, READ_MODELS),
+            store=PostgresProjectionStore(self.addresses.database("projector"), READ_MODELS),
             read_models=[model.name for model in READ_MODELS],
             holder=holder_name(),
             random=SystemRandom(),
@@ -107,7 +107,7 @@ class Wiring:
 
     def read_pool(self) -> ReadPool:
         """Connections for queries of the read models."""
-        return ReadPool(self.addresses.database_url, "ledger cli")
+        return ReadPool(self.addresses.database("reader"), "ledger cli")
 
     def wanted_topics(self, partitions: int, apps: Collection[str] | None = None) -> list[TopicSpec]:
         """The topics of this ledger, of all registered apps unless some are named."""

@@ -30,7 +30,7 @@ def running_servers() -> Iterator[Addresses]:
     and databases of their own.
     """
     settings = Settings()
-    database = settings.database_url.get_secret_value() if settings.database_url else None
+    database = settings.database(settings.database_url)
     with server_home() as home:
         resolution = resolve(settings.stack, settings.kafka_bootstrap_servers, database, home, purpose="test")
         say(f"stack: {resolution.stack.name} ({resolution.why})")

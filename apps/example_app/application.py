@@ -44,7 +44,8 @@ def create_app(
     app: str,
     rules: Mapping[str, OperationRule],
     kafka_bootstrap_servers: str,
-    database_url: str,
+    reader_database_url: str,
+    app_database_url: str,
     topic_prefix: str,
     outcome_wait_s: float,
     read_wait_s: float,
@@ -56,7 +57,8 @@ def create_app(
         app: the app as which commands are published.
         rules: that app's operations.
         kafka_bootstrap_servers: `host:port[,host:port]`.
-        database_url: of a user who may act as `ledger_reader` and make the app's own schema.
+        reader_database_url: of a login that may act as `ledger_reader`.
+        app_database_url: of a login that owns the app's own schema, or may make it.
         topic_prefix: first part of the ledger's topic names.
         outcome_wait_s: how long a write waits for its outcome before it answers 202.
         read_wait_s: how long a read waits for what was answered before it answers 503.
@@ -65,13 +67,13 @@ def create_app(
     security = kafka_security or KafkaSecurity()
     client = LedgerClient(app, kafka_bootstrap_servers, security=security, topic_prefix=topic_prefix)
     queries = Queries(
-        database_url,
+        reader_database_url,
         read_wait_s=read_wait_s,
         kafka_probe=client.probe_kafka,
         command_logs=KafkaCommandLogs(kafka_bootstrap_servers, client.topics, security),
     )
-    lookup = PostgresCommandLookup(database_url)
-    store = PostgresContentStore(database_url)
+    lookup = PostgresCommandLookup(reader_database_url)
+    store = PostgresContentStore(app_database_url)
     reactions = Reactions(store)
 
     def new_subscriber() -> LedgerSubscriber:

@@ -5,10 +5,12 @@ from ledger.operations import load_registry
 from ledger.settings import Settings
 
 settings = Settings()
-if settings.kafka_bootstrap_servers is None or settings.database_url is None:
+reader_url = settings.database(settings.reader_database_url or settings.database_url)
+app_url = settings.database(settings.app_database_url or settings.database_url)
+if settings.kafka_bootstrap_servers is None or reader_url is None or app_url is None:
     raise SystemExit(
-        "The example app needs Kafka and Postgres: set LEDGER_KAFKA_BOOTSTRAP_SERVERS and LEDGER_DATABASE_URL, "
-        "or start everything by `ledger up`."
+        "The example app needs Kafka and Postgres: set LEDGER_KAFKA_BOOTSTRAP_SERVERS, LEDGER_READER_DATABASE_URL and "
+        "LEDGER_APP_DATABASE_URL (or LEDGER_DATABASE_URL for both), or start everything by `ledger up`."
     )
 registry = load_registry(settings.apps)
 if settings.service_app not in registry:
@@ -18,7 +20,8 @@ app = create_app(
     app=settings.service_app,
     rules=registry[settings.service_app].operations,
     kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
-    database_url=settings.database_url.get_secret_value(),
+    reader_database_url=reader_url,
+    app_database_url=app_url,
     topic_prefix=settings.topic_prefix,
     outcome_wait_s=settings.outcome_wait_s,
     read_wait_s=settings.read_wait_s,

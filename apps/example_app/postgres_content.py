@@ -30,7 +30,7 @@ class PostgresContentStore:
     """`ContentStore` in the schema `example_app`, which it makes when it is first needed."""
 
     def __init__(self, database_url: str) -> None:
-        """No I/O. `database_url` is of a user who may create a schema."""
+        """No I/O. `database_url` is of a login that owns the schema, or may make it."""
         self._database_url = database_url
         self._pool: asyncpg.Pool | None = None
         self._schema_exists = False

@@ -28,7 +28,7 @@ def downgrade(database_url: str, revision: str, *, discard_events: bool = False)
 def _config(database_url: str) -> Config:
     config = Config()
     config.set_main_option("script_location", str(_script_location()))
-    config.set_main_option("sqlalchemy.url", database_url.replace("%", "%%"))
+    config.attributes["database_url"] = database_url
     return config
 
 

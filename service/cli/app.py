@@ -19,6 +19,7 @@ from service.cli import (
     quarantine,
     queries,
     rebuilding,
+    roles,
     setup,
     status,
     topics,
@@ -41,6 +42,7 @@ app = typer.Typer(
 for module in (local, status, setup, publishing, queries, watch, importing, verify, rebuilding, apps):
     module.register(app)
 app.add_typer(topics.app, name="topics")
+app.add_typer(roles.app, name="roles")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(parked.app, name="parked")
 app.add_typer(processes.app, name="run")

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
-from service.cli.output import CliError, Output
+from service.cli.output import CliError, ExitCode, Output
 from service.cli.session import Session
+from service.logins import LOGINS_OF
 from service.processes.lifecycle import Serve, run_process
+from service.stack import StackError
 from service.wiring import Wiring
 
 app = typer.Typer(no_args_is_help=True, help="Run one of the ledger's processes in the foreground, until Ctrl-C.")
@@ -61,6 +63,8 @@ def _run(
     try:
         serve = work(session)
         wiring = session.wiring  # wrong settings and declarations show before anything starts
+        for login in LOGINS_OF[name]:
+            wiring.addresses.database(login)
         code = run_process(
             name,
             serve,
@@ -68,6 +72,9 @@ def _run(
             load=lambda: load(wiring),
             with_parent=with_parent,
         )
+    except StackError as error:
+        code = int(ExitCode.USAGE)
+        output.error(CliError(ExitCode.USAGE, str(error)))
     except CliError as error:
         output.error(error)
         code = int(error.code)

@@ -48,7 +48,7 @@ async def _rebuild(session: Session, names: list[str], after_restore: bool) -> E
 
             try:
                 made.append(
-                    await rebuild(session.addresses.database_url, known[name], show, after_restore=after_restore)
+                    await rebuild(session.addresses.database("owner"), known[name], show, after_restore=after_restore)
                 )
             except RebuildError as error:
                 raise CliError(ExitCode.NO, f"{name} was not rebuilt: {error}") from error

@@ -19,9 +19,10 @@ from ledger.event_store.protocol import RecordMismatchError, StoreUnavailableErr
 from ledger.messages.topics import Topics
 from ledger.operations import OperationsError, Registry, load_registry
 from ledger.settings import Settings
+from service.addresses import named_addresses
 from service.cli.output import CliError, ExitCode, Output
 from service.logs import hush_logs
-from service.stack import Addresses, StackError, running_stack
+from service.stack import Addresses, Login, StackError, running_stack
 from service.wiring import Wiring
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text.")]
@@ -54,9 +55,10 @@ class Session:
     def addresses(self) -> Addresses:
         """Where Kafka and Postgres answer: named in the environment, or as the running stack left them."""
         settings = self.settings
-        named = settings.kafka_bootstrap_servers, settings.database_url
-        if settings.stack in ("auto", "external") and named[0] and named[1]:
-            return Addresses(named[0], named[1].get_secret_value())
+        if settings.stack in ("auto", "external"):
+            named = named_addresses(settings)
+            if named is not None:
+                return named
         running = running_stack(settings.home)
         if running is None:
             raise CliError(
@@ -89,9 +91,10 @@ class Session:
         return Wiring(self.settings, self.addresses, self.registry)
 
     @asynccontextmanager
-    async def connection(self, role: str | None = READER) -> AsyncIterator[asyncpg.Connection]:
+    async def connection(self, role: str = READER) -> AsyncIterator[asyncpg.Connection]:
         """A connection to Postgres for the time of the block."""
-        connection = await connect(self.addresses.database_url, role=role, application="ledger cli")
+        login: Login = "reader" if role == READER else "owner"
+        connection = await connect(self.addresses.database(login), role=role, application="ledger cli")
         try:
             yield connection
         finally:

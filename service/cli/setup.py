@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 async def _migrate(session: Session) -> ExitCode:
-    identity = await prepare_database(session.addresses.database_url, session.settings.partitions)
+    identity = await prepare_database(session.addresses.database("owner"), session.settings.partitions)
     session.output.result(
         {"ledger_id": identity.ledger_id, "partitions": identity.partitions},
         f"the database is up to date: ledger {identity.ledger_id}, {identity.partitions} partitions",

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.database import await_identity
+from service.database import await_identity, warn_of_open_doors
 from service.processes.lifecycle import freeze_start_up
 from service.wiring import Wiring
 
@@ -13,7 +13,8 @@ async def serve_consumer(wiring: Wiring, stop: asyncio.Event) -> None:
     Raises:
         RecordMismatchError: the database is no ledger's, or another ledger's.
     """
-    identity = await await_identity(wiring.addresses.database_url, stop)
+    warn_of_open_doors(wiring.addresses, "writer")
+    identity = await await_identity(wiring.addresses.database("writer"), stop)
     if identity is None:
         return
     consumer = wiring.consumer(identity.partitions)

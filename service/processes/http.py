@@ -9,6 +9,8 @@ from typing import Final
 
 import uvicorn
 
+from service.database import warn_of_open_doors
+from service.logins import LOGINS_OF
 from service.processes.lifecycle import freeze_start_up
 from service.wiring import Wiring
 
@@ -31,7 +33,11 @@ class _Server(uvicorn.Server):
 def load_http_app(wiring: Wiring) -> None:
     """Import the app, which takes a second. It reads its settings itself, because it can be served without us."""
     os.environ["LEDGER_KAFKA_BOOTSTRAP_SERVERS"] = wiring.addresses.kafka_bootstrap_servers
-    os.environ["LEDGER_DATABASE_URL"] = wiring.addresses.database_url
+    for login in LOGINS_OF["http"]:
+        warn_of_open_doors(wiring.addresses, login)
+        os.environ[f"LEDGER_{login.upper()}_DATABASE_URL"] = wiring.addresses.database(login)
+    # The owner's is no business of a process that strangers talk to.
+    os.environ.pop("LEDGER_DATABASE_URL", None)
     import_module(APP.partition(":")[0])
 
 

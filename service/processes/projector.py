@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.database import await_identity
+from service.database import await_identity, warn_of_open_doors
 from service.processes.lifecycle import freeze_start_up
 from service.wiring import Wiring
 
@@ -13,7 +13,8 @@ async def serve_projector(wiring: Wiring, stop: asyncio.Event) -> None:
     Raises:
         RecordMismatchError: the database is no ledger's, or a read model is not installed.
     """
-    if await await_identity(wiring.addresses.database_url, stop) is None:
+    warn_of_open_doors(wiring.addresses, "projector")
+    if await await_identity(wiring.addresses.database("projector"), stop) is None:
         return
     worker = wiring.projector()
     freeze_start_up()

@@ -1,12 +1,13 @@
 """Real Kafka and real Postgres, for running and for testing: external, in containers, or local processes."""
 
 from service.stack.down import remove_state, stop_running
-from service.stack.interface import Addresses, Purpose, Report, ServerStatus, Stack, StackError, StackName
+from service.stack.interface import Addresses, Login, Purpose, Report, ServerStatus, Stack, StackError, StackName
 from service.stack.resolver import Resolution, StackChoice, default_cache, resolve, stack_of
 from service.stack.state import RunningStack, lock_holder, running_stack
 
 __all__ = [
     "Addresses",
+    "Login",
     "Purpose",
     "Report",
     "Resolution",

@@ -13,7 +13,7 @@ def _report(line: str) -> None:
 
 
 async def _up(settings: Settings) -> int:
-    database = settings.database_url.get_secret_value() if settings.database_url else None
+    database = settings.database(settings.database_url)
     resolution = resolve(
         settings.stack,
         settings.kafka_bootstrap_servers,

@@ -6,7 +6,6 @@ import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import asyncpg
 from aiokafka.client import AIOKafkaClient
@@ -100,11 +99,3 @@ async def until_answering(
             return wrong
         await asyncio.sleep(_PAUSE_S)
     return None
-
-
-def without_password(database_url: str) -> str:
-    """The URL as it may be shown to a person."""
-    parts = urlsplit(database_url)
-    if parts.password is None:
-        return database_url
-    return database_url.replace(f":{parts.password}@", ":***@", 1)

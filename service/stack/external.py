@@ -4,7 +4,8 @@ import asyncio
 from typing import Literal
 
 from ledger.broker.kafka_servers import NO_SECURITY, KafkaSecurity, KafkaServers
-from service.stack.answering import kafka_answers, postgres_answers, until_answering, without_password
+from ledger.event_store.database_url import redacted
+from service.stack.answering import kafka_answers, postgres_answers, until_answering
 from service.stack.interface import Addresses, Report, ServerStatus, StackError
 
 _ANSWERS_WITHIN_S = 5.0
@@ -32,14 +33,14 @@ class ExternalStack:
         if kafka_wrong is not None:
             wrong.append(f"Kafka at {kafka} (LEDGER_KAFKA_BOOTSTRAP_SERVERS) does not answer: {kafka_wrong}")
         if database_wrong is not None:
-            shown = without_password(database)
+            shown = redacted(database)
             wrong.append(f"Postgres at {shown} (LEDGER_DATABASE_URL) does not answer: {database_wrong}")
         if wrong:
             raise StackError(
                 "\n".join(wrong) + "\nThey were named, so nothing else is tried. Start them, correct the addresses, "
                 "or unset both to have the servers started for you."
             )
-        report(f"Kafka answers on {kafka}, Postgres on {without_password(database)}")
+        report(f"Kafka answers on {kafka}, Postgres on {redacted(database)}")
         return self._addresses
 
     async def stop(self, report: Report) -> None:
@@ -51,5 +52,5 @@ class ExternalStack:
         kafka_wrong, database_wrong = await asyncio.gather(kafka_answers(kafka), postgres_answers(database))
         return (
             ServerStatus("kafka", kafka_wrong is None, str(kafka)),
-            ServerStatus("postgres", database_wrong is None, without_password(database).rpartition("@")[2]),
+            ServerStatus("postgres", database_wrong is None, redacted(database).rpartition("@")[2]),
         )

@@ -1,11 +1,14 @@
 """What every way of having Kafka and Postgres has in common, and the error they raise."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 StackName = Literal["external", "docker", "local"]
 Purpose = Literal["run", "test"]
+Login = Literal["owner", "writer", "projector", "reader", "app"]
+"""Who connects to the database: see docs/operating.md, "Database roles and TLS"."""
+
 Report = Callable[[str], None]
 """Takes one line for a person who watches the start or the stop."""
 
@@ -21,8 +24,28 @@ class Addresses:
     kafka_bootstrap_servers: str
     """`host:port[,host:port]`"""
 
-    database_url: str
-    """`postgresql://user:password@host:port/database` of a role that may create schemas and roles."""
+    # No password of theirs in a traceback or a log: `repr` leaves them out.
+    database_url: str = field(repr=False)
+    """`postgresql://user:password@host:port/database` of a login that may create schemas and roles. Empty in a process
+    that was given a lesser one only."""
+
+    writer_database_url: str | None = field(default=None, repr=False)
+    projector_database_url: str | None = field(default=None, repr=False)
+    reader_database_url: str | None = field(default=None, repr=False)
+    app_database_url: str | None = field(default=None, repr=False)
+
+    def database(self, login: Login) -> str:
+        """The URL with which a kind of process connects: its own, or the owner's where it has none.
+
+        Raises:
+            StackError: neither is known here.
+        """
+        own: str | None = getattr(self, f"{login}_database_url") if login != "owner" else None
+        url = own or self.database_url
+        if not url:
+            wanted = "LEDGER_DATABASE_URL" if login == "owner" else f"LEDGER_{login.upper()}_DATABASE_URL"
+            raise StackError(f"this acts as the {login} of the database: set {wanted}")
+        return url
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from service.processes.lifecycle import STOP_LIMIT_S
-from service.stack import Report
+from service.stack import Addresses, Login, Report
 
 RESTART_PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Before the first, second, ... restart of a child that keeps dying; the last one again and again."""
@@ -129,9 +129,28 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self._environment},
+                env=own_environment(os.environ, self._environment),
                 start_new_session=True,
             )
+
+
+def database_environment(addresses: Addresses, logins: tuple[Login, ...]) -> dict[str, str]:
+    """What a process is told of the database: its own logins, or the owner's where it has none."""
+    own: dict[str, str] = {}
+    for login in logins:
+        url: str | None = getattr(addresses, f"{login}_database_url")
+        own |= {"LEDGER_DATABASE_URL": addresses.database_url} if url is None else {_setting(login): url}
+    return own
+
+
+def own_environment(ours: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """A child's environment: ours and what it is given, but of the database only what it is given."""
+    hidden = {_setting(login) for login in get_args(Login)}
+    return {name: value for name, value in ours.items() if name not in hidden} | dict(given)
+
+
+def _setting(login: Login) -> str:
+    return "LEDGER_DATABASE_URL" if login == "owner" else f"LEDGER_{login.upper()}_DATABASE_URL"
 
 
 def _ended_by(code: int) -> str:

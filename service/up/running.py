@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Final
 
@@ -17,10 +17,14 @@ from ledger.settings import Settings
 from producers import LedgerError
 from projections.balances.queries import BalanceReader
 from projections.read_your_writes import AnsweredPositions, StaleReadError
+from service.addresses import named_addresses
 from service.database import prepare_database
-from service.stack import Addresses, Stack, lock_holder, resolve
+from service.logins import LOGINS_OF, create_logins
+from service.stack import Addresses, RunningStack, Stack, lock_holder, resolve
+from service.stack.own_logins import with_own_logins
 from service.stack.ports import choose_free, holder, is_free
-from service.up.children import Child
+from service.stack.state import remember_running
+from service.up.children import Child, database_environment
 from service.up.demo import DEMO_APP, DemoOutcome, publish_demo
 from service.up.readiness import NotReadyError, until_ready, until_serving
 from service.up.watcher import ShownBalance, Watcher
@@ -92,6 +96,8 @@ class LocalLedger:
         # Alembic takes most of a second to import: meanwhile the servers start.
         migrations = asyncio.ensure_future(asyncio.to_thread(import_module, "ledger.event_store.migrate"))
         addresses = await self._start_servers()
+        if self._made_here:
+            addresses = with_own_logins(self._settings.home, addresses)
         await migrations
         wiring = Wiring(self._settings, addresses, self._registry)
         self._watcher.step(f"processes: {', '.join(CHILDREN)} (logs in {self._log_folder})")
@@ -99,6 +105,12 @@ class LocalLedger:
         self._watcher.step("database: schema, read models")
         identity = await prepare_database(addresses.database_url, self._settings.partitions)
         self._watcher.note(f"ledger {identity.ledger_id}, {identity.partitions} partitions")
+        if self._made_here:
+            names = await create_logins(addresses)
+            self._watcher.note(f"logins, one for each kind of process: {', '.join(names)}")
+            # From here on other shells find them too.
+            assert self._stack is not None
+            remember_running(self._settings.home, RunningStack(self._stack.name, addresses))
         self._watcher.step("topics")
         await self._sync_topics(wiring, identity)
         self._watcher.step("taking the partitions over")
@@ -137,7 +149,7 @@ class LocalLedger:
 
     async def _start_servers(self) -> Addresses:
         settings = self._settings
-        database = settings.database_url.get_secret_value() if settings.database_url else None
+        database = settings.database(settings.database_url)
         resolution = resolve(
             settings.stack,
             settings.kafka_bootstrap_servers,
@@ -149,7 +161,12 @@ class LocalLedger:
         self._watcher.step(f"servers: {resolution.stack.name} ({resolution.why})")
         addresses = await resolution.stack.start(self._watcher.note)
         self._stack = resolution.stack
-        return addresses
+        return addresses if self._made_here else named_addresses(settings) or addresses
+
+    @property
+    def _made_here(self) -> bool:
+        """Whether the servers are ours, so that we make the logins too; on others' their owner does."""
+        return self._stack is not None and self._stack.name != "external"
 
     async def _sync_topics(self, wiring: Wiring, identity: Identity) -> None:
         async with wiring.admin() as admin:
@@ -162,20 +179,20 @@ class LocalLedger:
             self._watcher.note(f"not consumed: {name}, because no such app is registered")
 
     async def _load_children(self, addresses: Addresses, port: int) -> str:
-        environment: Mapping[str, str] = {
+        environment: dict[str, str] = {
             "LEDGER_HOME": str(self._settings.home.resolve()),
             "LEDGER_STACK": "external",
             "LEDGER_KAFKA_BOOTSTRAP_SERVERS": addresses.kafka_bootstrap_servers,
-            "LEDGER_DATABASE_URL": addresses.database_url,
             "LEDGER_HTTP_PORT": str(port),
         }
         for name in CHILDREN:
-            self._children[name] = Child(name, environment, self._log_folder, self._watcher.note)
+            own = environment | database_environment(addresses, LOGINS_OF[name])
+            self._children[name] = Child(name, own, self._log_folder, self._watcher.note)
             await self._children[name].load()
         return f"http://{self._settings.http_host}:{port}"
 
     async def _until_consumer_ready(self, wiring: Wiring) -> None:
-        connection = await connect(wiring.addresses.database_url, role="ledger_reader", application="ledger up")
+        connection = await connect(wiring.addresses.database("reader"), role="ledger_reader", application="ledger up")
 
         async def missing() -> str | None:
             holders = [head.holder for head in (await read_overview(connection)).partitions]

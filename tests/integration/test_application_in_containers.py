@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(_NO_ENGINE is not None, reason=f"no engine: {_NO_ENGINE}"),
     pytest.mark.timeout(600),
 ]
-SERVICES = ("kafka", "postgres", "migrate", "topics", "consumer", "projector", "http")
+SERVICES = ("kafka", "postgres", "migrate", "roles", "topics", "consumer", "projector", "http")
 PORTS = ("LEDGER_KAFKA_PORT", "LEDGER_POSTGRES_PORT", "LEDGER_POSTGRES_TEST_PORT", "LEDGER_HTTP_PORT")
 ANSWERS_WITHIN_S = 30
 

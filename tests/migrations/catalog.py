@@ -39,7 +39,7 @@ _TRIGGERS: Final = """
 """
 _FUNCTIONS: Final = """
     SELECT 'function ' || oid::regprocedure, concat_ws(' ', pg_get_functiondef(oid), pg_get_userbyid(proowner),
-        array_to_string(ARRAY(SELECT unnest(proacl)::text ORDER BY 1), ','))
+        array_to_string(ARRAY(SELECT unnest(coalesce(proacl, acldefault('f', proowner)))::text ORDER BY 1), ','))
     FROM pg_proc WHERE pronamespace::regnamespace::text = ANY ($1)
 """
 _SCHEMAS: Final = """

@@ -13,7 +13,6 @@ import jgo.maven
 import pytest
 
 from service.stack import Addresses, RunningStack, StackError, java, kafka_jars, lock_holder, running_stack
-from service.stack.answering import without_password
 from service.stack.local_kafka import new_cluster_id
 from service.stack.ports import LOOPBACK, becomes_free, choose_free, holder, is_free
 from service.stack.server_process import ServerProcess
@@ -85,11 +84,6 @@ def test_no_cluster_id_looks_like_an_option() -> None:
     ids = [new_cluster_id() for _ in range(1_000)]
     assert {len(cluster_id) for cluster_id in ids} == {22}
     assert not any(cluster_id.startswith("-") for cluster_id in ids)
-
-
-def test_a_shown_url_has_no_password() -> None:
-    assert without_password("postgresql://u:secret@h:1/d") == "postgresql://u:***@h:1/d"
-    assert without_password("postgresql://u@h:1/d") == "postgresql://u@h:1/d"
 
 
 def test_every_jar_is_pinned_once_and_kafka_is_among_them() -> None:

@@ -1,0 +1,1 @@
+GRANT EXECUTE ON FUNCTION ledger.refuse_change() TO PUBLIC
