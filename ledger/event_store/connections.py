@@ -6,6 +6,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from ledger.event_store.tls_refusals import tls_refusal
+
 CONNECT_TIMEOUT_S: Final = 5.0
 STATEMENT_TIMEOUT_S: Final = 30.0
 
@@ -62,8 +64,19 @@ async def open_connection(dsn: str | None = None, **options: Any) -> asyncpg.Con
     servers = one_by_one(dsn or "")  # optional for the sake of asyncpg's pools, which always name it
     for url in servers[:-1]:
         with contextlib.suppress(*UNAVAILABLE_ERRORS):
-            return await asyncpg.connect(url, **options | {"target_session_attrs": "primary"})
-    return await asyncpg.connect(servers[-1], **options | {"target_session_attrs": "primary"})
+            return await _open_one(url, options)
+    return await _open_one(servers[-1], options)
+
+
+async def _open_one(url: str, options: dict[str, Any]) -> asyncpg.Connection:
+    try:
+        connection: asyncpg.Connection = await asyncpg.connect(url, **options | {"target_session_attrs": "primary"})
+    except OSError as error:
+        refusal = tls_refusal(url, error)
+        if refusal is None:
+            raise
+        raise refusal from error
+    return connection
 
 
 def one_by_one(database_url: str) -> list[str]:

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 from ledger.broker.kafka_servers import KafkaServers
 from ledger.broker.protocol import AccessDeniedError, BrokerUnavailableError
 from ledger.broker.refusals import unreachable
+from ledger.event_store.connections import open_connection
 
 _ATTEMPT_S = 3.0
 """Limit of one attempt."""
@@ -80,7 +81,7 @@ async def _connects(bootstrap_servers: str) -> None:
 async def postgres_answers(database_url: str) -> str | None:
     """None when the database lets the role in; otherwise what went wrong, in words."""
     try:
-        connection = await asyncpg.connect(database_url, timeout=_ATTEMPT_S)
+        connection = await open_connection(database_url, timeout=_ATTEMPT_S)
         await connection.close(timeout=_ATTEMPT_S)
     except TimeoutError:
         return f"no answer within {_ATTEMPT_S:g} s"
