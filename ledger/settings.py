@@ -4,13 +4,16 @@ Instantiated in `service` and in an app's `main.py`, nowhere else: everything be
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ledger.broker.kafka_servers import KafkaSecurity, SaslMechanism, SecurityProtocol
 from ledger.event_store.database_url import TlsMode, checked, with_tls
+
+COPIES_MAX: Final = 3
+"""Copies of a topic where nothing else is said, however many brokers there are: two may be lost without losing data."""
 
 StackChoice = Literal["auto", "external", "docker", "local"]
 
@@ -81,11 +84,15 @@ class Settings(BaseSettings):
     partitions: Annotated[int, Field(ge=1, le=4096)] = 12
     """N, the number of partitions of every topic: chosen at the first start, for ever (docs/operating.md)."""
 
+    brokers: Annotated[int, Field(ge=1, le=7)] = 1
+    """How many Kafka brokers `ledger up` starts as local processes; 3 survive the loss of one (docs/local-stack.md)."""
+
     replication_factor: Annotated[int, Field(ge=1, le=7)] = 1
-    """Copies of every topic that the ledger creates; 3 in production."""
+    """Copies of every topic that the ledger creates; 3 in production. Not given: as many as `brokers`, at most 3."""
 
     min_insync_replicas: Annotated[int, Field(ge=1, le=7)] = 1
-    """Copies that must hold a record before it counts as published; 2 in production."""
+    """Copies that must hold a record before it counts as published; 2 in production. Not given: 2 where there are 3
+    copies."""
 
     apps: Annotated[tuple[str, ...], NoDecode] = ()
     """Operation classes of apps that are not installed as packages, `module:Class`, separated by commas."""
@@ -116,6 +123,14 @@ class Settings(BaseSettings):
     @classmethod
     def _check_database_url(cls, value: SecretStr | None) -> SecretStr | None:
         return None if value is None else SecretStr(checked(value.get_secret_value()))
+
+    @model_validator(mode="after")
+    def _follow_brokers(self) -> Self:
+        if "replication_factor" not in self.model_fields_set:
+            self.replication_factor = min(self.brokers, COPIES_MAX)
+        if "min_insync_replicas" not in self.model_fields_set and self.replication_factor >= COPIES_MAX:
+            self.min_insync_replicas = COPIES_MAX - 1
+        return self
 
     @field_validator("apps", mode="before")
     @classmethod

@@ -63,11 +63,18 @@ class LedgerOnServers:
     """Topics under a prefix of their own, and what tests do with them."""
 
     def __init__(
-        self, bootstrap: str, database_url: str, partitions: int, classes: Sequence[type[BaseLedgerOperations]]
+        self,
+        bootstrap: str,
+        database_url: str,
+        partitions: int,
+        classes: Sequence[type[BaseLedgerOperations]],
+        copies: tuple[int, int] = (1, 1),
     ) -> None:
+        """`copies`: of each topic, and how many of them must be in sync."""
         self.bootstrap = bootstrap
         self.database_url = database_url
         self.partitions = partitions
+        self.copies = copies
         self.registry = Registry(classes)
         self.topics = Topics(f"t{uuid.uuid4().hex[:12]}")
         self.publisher = KafkaPublisher(bootstrap)
@@ -78,7 +85,7 @@ class LedgerOnServers:
         await self.admin.start()
         await sync_topics(
             self.admin,
-            wanted_topics(self.topics, list(self.registry), self.partitions, 1, 1),
+            wanted_topics(self.topics, list(self.registry), self.partitions, *self.copies),
             self.topics,
         )
         await self.publisher.start()
@@ -187,6 +194,7 @@ async def ledger_on_servers(
     database_url: str,
     partitions: int = PARTITIONS,
     classes: Sequence[type[BaseLedgerOperations]] = (ExampleAppOperations,),
+    copies: tuple[int, int] = (1, 1),
 ) -> AsyncIterator[LedgerOnServers]:
     """Set one up in an empty database, and take it down."""
     from ledger.event_store import migrate
@@ -196,7 +204,7 @@ async def ledger_on_servers(
     connection = await asyncpg.connect(database_url)
     await initialise(connection, partitions)
     await connection.close()
-    ledger = LedgerOnServers(bootstrap, database_url, partitions, classes)
+    ledger = LedgerOnServers(bootstrap, database_url, partitions, classes, copies)
     await ledger.start()
     try:
         yield ledger

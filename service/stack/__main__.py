@@ -21,6 +21,7 @@ async def _up(settings: Settings) -> int:
         settings.home,
         purpose="run",
         kafka_security=settings.kafka_security(),
+        brokers=settings.brokers,
     )
     _report(f"stack: {resolution.stack.name} ({resolution.why})")
     addresses = await resolution.stack.start(_report)

@@ -1,4 +1,4 @@
-"""Apache Kafka as one local process: broker and controller in one (KRaft), on loopback."""
+"""Apache Kafka as a local process: broker and controller in one (KRaft), on loopback, alone or one of several."""
 
 import asyncio
 import base64
@@ -7,6 +7,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from ledger.broker.kafka_servers import NO_SECURITY, KafkaSecurity, KafkaServers
@@ -19,7 +20,7 @@ from service.stack.server_process import ServerProcess, last_lines
 
 _STARTS_WITHIN_S = 60.0
 _FORMATS_WITHIN_S = 60.0
-_STOPS_WITHIN_S = 20.0
+STOPS_WITHIN_S = 20.0
 _LOG4J = Path(__file__).with_name("kafka-log4j2.properties")
 
 _HEAP = ("-Xms64m", "-Xmx384m")
@@ -31,24 +32,16 @@ _JVM = (
     "-Djava.awt.headless=true",
 )
 
-# One node for one machine: a copy of everything, few threads, quick to come back after a crash.
+# For one machine: one copy of everything, few threads, quick to come back after a crash.
 _PROPERTIES = {
     "process.roles": "broker,controller",
-    "node.id": "1",
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "controller.listener.names": "CONTROLLER",
     "inter.broker.listener.name": "PLAINTEXT",
     "auto.create.topics.enable": "false",
-    "default.replication.factor": "1",
-    "min.insync.replicas": "1",
-    "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "1",
-    "transaction.state.log.replication.factor": "1",
     "transaction.state.log.num.partitions": "1",
-    "transaction.state.log.min.isr": "1",
-    "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.num.partitions": "1",
-    "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
     # A broker that was killed stays registered until its session ends, and comes back only then.
     "broker.session.timeout.ms": "3000",
@@ -61,18 +54,51 @@ _PROPERTIES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class KafkaNode:
+    """What a broker is within its cluster. Numbers of nodes begin at 1."""
+
+    node_id: int
+    controller_ports: tuple[int, ...]
+    """Of all nodes, in the order of their numbers."""
+    cluster_id: str | None = None
+    """None: chosen when the storage is formatted, which suits a node that is alone."""
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """What depends on the size of the cluster: several brokers keep up to three copies, and demand two."""
+        copies = min(len(self.controller_ports), 3)
+        in_sync = 2 if copies == 3 else 1
+        voters = (f"{number}@{LOOPBACK}:{port}" for number, port in enumerate(self.controller_ports, 1))
+        return {
+            "node.id": str(self.node_id),
+            "controller.quorum.voters": ",".join(voters),
+            "default.replication.factor": str(copies),
+            "min.insync.replicas": str(in_sync),
+            "offsets.topic.replication.factor": str(copies),
+            "transaction.state.log.replication.factor": str(copies),
+            "transaction.state.log.min.isr": str(in_sync),
+            "share.coordinator.state.topic.replication.factor": str(copies),
+            "share.coordinator.state.topic.min.isr": str(in_sync),
+        }
+
+
 class LocalKafka:
     """Its folder holds the data, the configuration, the log and the pid file."""
 
     security: KafkaSecurity = NO_SECURITY
     """How a client is let in."""
 
-    def __init__(self, folder: Path, cache: Path, port: int, controller_port: int) -> None:
+    def __init__(
+        self, folder: Path, cache: Path, port: int, controller_port: int, *, node: KafkaNode | None = None
+    ) -> None:
+        """`node` where it is one of several; alone otherwise."""
         self.address = f"{LOOPBACK}:{port}"
         self._folder = folder
         self._cache = cache
         self._port = port
         self._controller_port = controller_port
+        self._node = node or KafkaNode(1, (controller_port,))
         self._properties = folder / "server.properties"
         self._data = folder / "data"
         self._log = folder / "kafka.log"
@@ -100,12 +126,28 @@ class LocalKafka:
         Raises:
             StackError: No Java, no jars, or a broker that ended or did not answer in time.
         """
+        await self.launch(report)
+        await self.until_answering(report)
+
+    async def launch(self, report: Report) -> None:
+        """Start the process, where none runs. A broker of several answers once most of them run.
+
+        Raises:
+            StackError: No Java, or no jars.
+        """
         if self.process.pid is not None:
             report(f"Kafka runs already (process {self.process.pid}) and is used: {self.address}")
-        else:
-            command = await asyncio.to_thread(self._prepare, report)
-            report("starting Kafka")
-            self.process.start(command, os.environ, self._folder)
+            return
+        command = await asyncio.to_thread(self._prepare, report)
+        report("starting Kafka")
+        self.process.start(command, os.environ, self._folder)
+
+    async def until_answering(self, report: Report) -> None:
+        """Returns when the broker answers.
+
+        Raises:
+            StackError: It ended or did not answer in time.
+        """
         wrong = await until_answering(
             kafka_answers, self._servers(), _STARTS_WITHIN_S, ended=lambda: self.process.pid is None
         )
@@ -117,9 +159,9 @@ class LocalKafka:
             )
         report(f"Kafka {KAFKA_VERSION} answers on {self.address}")
 
-    async def stop(self, report: Report) -> None:
+    async def stop(self, report: Report, within_s: float = STOPS_WITHIN_S) -> None:
         """Orderly within its limit, then by force."""
-        ended_by = await self.process.stop([(signal.SIGTERM, _STOPS_WITHIN_S)])
+        ended_by = await self.process.stop([(signal.SIGTERM, within_s)])
         if ended_by is not None:
             report("Kafka stopped" + (" by force" if ended_by is signal.SIGKILL else ""))
 
@@ -130,12 +172,12 @@ class LocalKafka:
 
     def properties(self) -> dict[str, str]:
         """The broker's configuration."""
-        return _PROPERTIES | {
+        placed = {
             "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{LOOPBACK}:{self._controller_port}",
             "advertised.listeners": f"PLAINTEXT://{self.address}",
-            "controller.quorum.voters": f"1@{LOOPBACK}:{self._controller_port}",
             "log.dirs": str(self._data),
         }
+        return _PROPERTIES | self._node.properties | placed
 
     def format_options(self) -> list[str]:
         """Further options of the tool that formats the storage."""
@@ -165,7 +207,8 @@ class LocalKafka:
     def _format(self, program: list[str]) -> None:
         # A first start that was cut short in here leaves half a format, which Kafka would refuse.
         shutil.rmtree(self._data, ignore_errors=True)
-        command = ["kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(self._properties)]
+        cluster_id = self._node.cluster_id or new_cluster_id()
+        command = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._properties)]
         command += self.format_options()
         try:
             subprocess.run(  # noqa: S603 - our own command line, no shell

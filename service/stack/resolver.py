@@ -43,6 +43,7 @@ def resolve(
     purpose: Purpose,
     cache: Path | None = None,
     kafka_security: KafkaSecurity = NO_SECURITY,
+    brokers: int = 1,
 ) -> Resolution:
     """Looks, decides, starts nothing. In this order: servers named in the environment; a Docker engine that
     answers a ping; local processes. A choice other than `auto` forces one of them.
@@ -57,6 +58,7 @@ def resolve(
         purpose: For a test everything is new and is gone afterwards, even when the test session is killed.
         cache: Where downloads are kept; `default_cache()` if None.
         kafka_security: How servers named in the environment are spoken to; the ones started here ask for nothing.
+        brokers: `LEDGER_BROKERS`. More than one are local processes.
 
     Raises:
         StackError: What was chosen cannot be had.
@@ -70,7 +72,14 @@ def resolve(
             f"those started here listen on this machine and ask for nothing. Unset it, or set {_KAFKA} and {_DATABASE}."
         )
     if choice == "local":
-        return Resolution(_local(home, purpose, cache), "LEDGER_STACK=local")
+        return Resolution(_local(home, purpose, cache, brokers), "LEDGER_STACK=local")
+    if brokers > 1:
+        if choice == "docker":
+            raise StackError(
+                f"LEDGER_STACK=docker, but LEDGER_BROKERS={brokers}: set LEDGER_STACK=local to have them as local "
+                "processes, or start `docker compose --profile cluster up` and name the servers (docs/local-stack.md)"
+            )
+        return Resolution(_local(home, purpose, cache, brokers), f"LEDGER_BROKERS={brokers}")
     no_engine = why_no_engine(compose=purpose == "run")
     if choice == "docker":
         if no_engine is not None:
@@ -113,8 +122,8 @@ def _external(kafka: str | None, database: str | None, kafka_security: KafkaSecu
     return ExternalStack(Addresses(kafka, database), kafka_security)
 
 
-def _local(home: Path, purpose: Purpose, cache: Path | None) -> Stack:
-    return _remembered(LocalStack(home, cache or default_cache(), purpose), home, purpose)
+def _local(home: Path, purpose: Purpose, cache: Path | None, brokers: int = 1) -> Stack:
+    return _remembered(LocalStack(home, cache or default_cache(), purpose, brokers), home, purpose)
 
 
 def _docker(home: Path, purpose: Purpose) -> Stack:

@@ -157,6 +157,7 @@ class LocalLedger:
             settings.home,
             purpose="run",
             kafka_security=settings.kafka_security(),
+            brokers=settings.brokers,
         )
         self._watcher.step(f"servers: {resolution.stack.name} ({resolution.why})")
         addresses = await resolution.stack.start(self._watcher.note)

@@ -87,3 +87,28 @@ def test_a_home_with_data_in_volumes_does_not_begin_anew_when_the_engine_is_away
 def test_tests_choose_as_if_the_home_were_new(tmp_path: Path) -> None:
     remember_used(tmp_path, "local")
     assert resolve("auto", None, None, tmp_path, purpose="test").stack.name == "docker"
+
+
+@pytest.mark.usefixtures("engine")
+def test_several_brokers_are_local_processes_beside_an_engine_too(tmp_path: Path) -> None:
+    resolution = resolve("auto", None, None, tmp_path, purpose="run", brokers=3)
+    assert (resolution.stack.name, resolution.why) == ("local", "LEDGER_BROKERS=3")
+
+
+@pytest.mark.usefixtures("engine")
+def test_several_brokers_in_containers_are_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="docker compose --profile cluster up"):
+        resolve("docker", None, None, tmp_path, purpose="run", brokers=3)
+
+
+@pytest.mark.parametrize(("folder", "began_with", "asked_for"), [("kafka", 1, 3), ("kafka-cluster", 3, 1)])
+async def test_a_home_keeps_the_number_of_brokers_that_it_began_with(
+    tmp_path: Path, folder: str, began_with: int, asked_for: int
+) -> None:
+    if began_with == 1:
+        (tmp_path / folder).mkdir()
+    else:
+        (tmp_path / folder).write_text(f"id {began_with}")
+    stack = resolve("local", None, None, tmp_path, purpose="run", brokers=asked_for).stack
+    with pytest.raises(StackError, match=f"set LEDGER_BROKERS={began_with}"):
+        await stack.start(lambda line: None)
