@@ -159,6 +159,22 @@ async def test_a_rebuild_that_died_leaves_the_active_version_and_the_next_one_ti
     await assert_read_models_equal_the_fold(ledger)
 
 
+async def test_a_record_that_lacks_events_makes_no_version(ledger: LedgerOnServers) -> None:
+    await install(ledger.database_url, READ_MODELS)
+    async with ledger.running():
+        await load(ledger, 1)
+        await ledger.until_events(60)
+    async with ledger.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        await connection.execute(
+            "DELETE FROM ledger.event USING ledger.partition_head AS head"
+            " WHERE event.partition = head.partition AND event.sequence = head.sequence"
+        )
+    with pytest.raises(RebuildError, match="the record lacks"):
+        await rebuild(ledger.database_url, BALANCES)
+    assert await ledger.pool.fetchval("SELECT active_version FROM projections.read_model WHERE name = 'balances'") == 1
+
+
 async def test_two_rebuilds_do_not_run_at_once(ledger: LedgerOnServers) -> None:
     await install(ledger.database_url, READ_MODELS)
     async with ledger.running():

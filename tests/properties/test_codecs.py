@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from aiokafka.partitioner import DefaultPartitioner
@@ -201,9 +202,12 @@ def test_different_parts_derive_different_command_ids(one: tuple[str, ...], othe
 scopes = st.tuples(st.sampled_from(["a", "ab", "a-b"]), st.sampled_from(["b", "c", "bc", "\x01"]), st.text(max_size=2))
 
 
-@given(scopes, scopes, st.uuids(), st.uuids())
+few_ids = st.sampled_from([UUID(int=1), UUID(int=2)])
+
+
+@given(scopes, scopes, few_ids, few_ids)
 def test_keys_are_equal_only_for_the_same_app_owner_and_nonce_or_id(
-    one: tuple[str, str, str], other: tuple[str, str, str], id_of_one: Any, id_of_other: Any
+    one: tuple[str, str, str], other: tuple[str, str, str], id_of_one: UUID, id_of_other: UUID
 ) -> None:
     assume("\0" not in one[2] + other[2])
     assert (nonce_key(*one) == nonce_key(*other)) == (one == other)

@@ -13,32 +13,56 @@ from ledger.testing.broker import InMemoryBroker
 from ledger.testing.event_store import InMemoryEventStore, InMemoryRecord
 
 PARTITIONS = 2
+TOPICS = Topics("ledger")
+
+
+def new_store() -> InMemoryEventStore:
+    return InMemoryEventStore(
+        InMemoryRecord.initialised(UUID(int=1), PARTITIONS, lambda: datetime(2026, 1, 31, tzinfo=UTC))
+    )
+
+
+async def new_holdings(store: InMemoryEventStore, holder: str) -> tuple[Holdings, Relay]:
+    broker = InMemoryBroker()
+    broker.create_topic(TOPICS.events, PARTITIONS)
+    tail_reader = broker.reader()
+    await tail_reader.start()
+    relay = Relay(store, broker.publisher, TOPICS, Random(1))
+    holdings = Holdings(
+        holder=holder,
+        store=store,
+        relay=relay,
+        tail_reader=tail_reader,
+        topics=TOPICS,
+        partitions=PARTITIONS,
+        clock=RecordClock(),
+    )
+    return holdings, relay
+
+
+async def test_a_partition_in_doubt_that_another_has_claimed_meanwhile_is_left_to_it() -> None:
+    """Taken back, it would be taken from its new holder: the group has to say whose it is."""
+    store = new_store()
+    holdings, relay = await new_holdings(store, "one")
+    assert await holdings.take_over(frozenset({0, 1}), lambda: None) == frozenset()
+    holdings.doubt_all()
+    await store.claim(1, "another")
+    assert await holdings.take_over(frozenset({0, 1}), lambda: None) == frozenset({1})
+    assert store.record.heads[1].holder == "another"
+    holdings.drop_all()
+    assert await holdings.take_over(frozenset({0, 1}), lambda: None) == frozenset(), "a new assignment is a new right"
+    assert store.record.heads[1].holder == "one"
+    await relay.drain(1.0)
 
 
 async def test_a_record_that_kills_stays_halted_when_its_partition_moves_to_another_holder() -> None:
-    store = InMemoryEventStore(
-        InMemoryRecord.initialised(UUID(int=1), PARTITIONS, lambda: datetime(2026, 1, 31, tzinfo=UTC))
-    )
+    store = new_store()
     for _ in range(TRYING_CLAIMS_MAX):
         claim = await store.claim(0, "killed")
         assert claim is not None
         await store.note_trying(0, claim.epoch, "example-app:1")
-    broker = InMemoryBroker()
-    topics = Topics("ledger")
-    broker.create_topic(topics.events, PARTITIONS)
-    tail_reader = broker.reader()
-    await tail_reader.start()
     for holder in ("first", "second"):
-        relay = Relay(store, broker.publisher, topics, Random(1))
-        holdings = Holdings(
-            holder=holder,
-            store=store,
-            relay=relay,
-            tail_reader=tail_reader,
-            topics=topics,
-            partitions=PARTITIONS,
-            clock=RecordClock(),
-        )
+        holdings, relay = await new_holdings(store, holder)
         await holdings.take_over(frozenset({0, 1}), lambda: None)
         assert {held.partition for held in holdings.held.values() if held.halted_because is not None} == {0}, holder
         await holdings.take_over(frozenset(), lambda: None)

@@ -2,8 +2,10 @@
 
 import time
 from datetime import UTC, datetime
+from typing import Any
 from uuid import RFC_4122, UUID
 
+import msgspec
 import pytest
 
 from ledger.domain.command import Command
@@ -117,6 +119,80 @@ def test_what_is_no_command_is_unreadable_with_a_reason(value: bytes | None, rea
     assert isinstance(found, Unreadable)
     assert found.reason == UnreadableReason(reason)
     assert detail in found.detail
+
+
+def with_fields(**fields: Any) -> bytes:
+    """The pinned command with other fields."""
+    return msgspec.json.encode({**msgspec.json.decode(encode_command(COMMAND)), **fields})
+
+
+def nested(depth: int) -> Any:
+    return {"x": nested(depth - 1)} if depth else 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"amount": 2**63},
+        {"amount": -(2**63) - 1},
+        {"amount": "5"},
+        {"amount": 5.0},
+        {"amount": None},
+        {"owner_id": ""},
+        {"owner_id": "o" * 129},
+        {"nonce": ""},
+        {"nonce": "n" * 129},
+        {"operation": ""},
+        {"operation": "O" * 65},
+        {"credit_type": ""},
+        {"credit_type": "c" * 65},
+        {"owner_id": "a\0b"},
+        {"nonce": "a\0b"},
+        {"operation": "a\0b"},
+        {"credit_type": "a\0b"},
+        {"issued_at": "2026-01-31T12:00:00"},
+        {"issued_at": "0001-01-01T00:00:00+14:00"},
+        {"not_after": "9999-12-31T23:59:59-14:00"},
+        {"not_after": "2026-01-31"},
+        {"metadata": "text"},
+        {"metadata": []},
+        {"metadata": None},
+        {"metadata": {"x": "y" * (4096 - len('{"x":""}') + 1)}},
+        {"metadata": nested(101)},
+        {"app": "other"},
+    ],
+    ids=lambda fields: str(fields)[:60],
+)
+def test_a_field_that_is_not_what_it_must_be_makes_a_command_unreadable(fields: dict[str, Any]) -> None:
+    key = str(fields.get("owner_id", COMMAND.owner_id)).encode()
+    found = decode_command("shop", key, with_fields(**fields), partition_of(key, 12), 12)
+    assert isinstance(found, Unreadable)
+    assert found.reason is UnreadableReason.INVALID_FIELD
+
+
+@pytest.mark.parametrize("metadata", [b'{"x": "\xff"}', b'{"x": "\\ud800"}', b'{"x": 1e400}', b'{"x": [1, 2}'], ids=str)
+def test_metadata_that_other_readers_could_not_read_make_a_command_unreadable(metadata: bytes) -> None:
+    value = encode_command(COMMAND).replace(b"}", b',"metadata":' + metadata + b"}")
+    found = decode_command("shop", b"user-1", value, partition_of(b"user-1", 12), 12)
+    assert isinstance(found, Unreadable)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"amount": 2**63 - 1},
+        {"amount": -(2**63)},
+        {"owner_id": "o" * 128, "nonce": "n" * 128, "operation": "O" * 64, "credit_type": "c" * 64},
+        {"issued_at": "0001-01-01T00:00:00Z", "not_after": "9999-12-31T23:59:59.999999Z"},
+        {"metadata": {"x": "y" * (4096 - len('{"x":""}'))}},
+        {"metadata": nested(100)},
+        {"metadata": {}},
+    ],
+    ids=["largest", "smallest", "longest", "earliest and latest", "4 KiB", "deepest", "empty"],
+)
+def test_fields_up_to_their_limits_are_readable(fields: dict[str, Any]) -> None:
+    key = str(fields.get("owner_id", COMMAND.owner_id)).encode()
+    assert isinstance(decode_command("shop", key, with_fields(**fields), partition_of(key, 12), 12), Command)
 
 
 @pytest.mark.parametrize("key", [None, b"", b"user-2", b"user-1 ", b"\xff"])
