@@ -1,6 +1,6 @@
 # `make run` and `make test` need nothing but Python 3.11 or newer. `make help` tells the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check bench simulate down clean lock environment test-environment
+.PHONY: help run test test-all check bench simulate mutants down clean lock environment test-environment
 
 BIN := .venv/bin
 PACKAGES := ledger consumers producers projections service apps
@@ -43,6 +43,10 @@ bench: test-environment  ## the benchmark: commands per second, latency, memory 
 simulate: test-environment  ## the simulation with many seeds: make simulate SEEDS=200000 FIRST=0
 	$(STEP) "simulation"
 	@$(BIN)/python -m tests.simulation $(or $(SEEDS),10000) $(or $(FIRST),0)
+
+mutants: test-environment  ## take each guard away and see the tests notice: make mutants [ONLY="fence identity"] [JOBS=2]
+	$(STEP) "mutants"
+	@$(BIN)/python -m tests.mutants --jobs $(or $(JOBS),2) $(if $(ONLY),--only $(ONLY))
 
 down:  ## stop what runs from LEDGER_HOME (default .ledger)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m service.stack down; else echo "nothing was ever started here"; fi

@@ -1,0 +1,26 @@
+"""All mutants."""
+
+from typing import Final
+
+from tests.mutants import (
+    of_the_consumer,
+    of_the_decisions,
+    of_the_messages,
+    of_the_producers,
+    of_the_projections,
+    of_the_record,
+    of_the_schema,
+    of_the_subscriber,
+)
+from tests.mutants.mutant import Mutant
+
+MUTANTS: Final[tuple[Mutant, ...]] = (
+    *of_the_decisions.MUTANTS,
+    *of_the_messages.MUTANTS,
+    *of_the_schema.MUTANTS,
+    *of_the_record.MUTANTS,
+    *of_the_consumer.MUTANTS,
+    *of_the_projections.MUTANTS,
+    *of_the_producers.MUTANTS,
+    *of_the_subscriber.MUTANTS,
+)
