@@ -19,8 +19,12 @@ KEYS_REMEMBERED_MAX: Final = 100_000
 """Command ids, and as many nonces, over all partitions of a process: retries soon after the first try meet them."""
 
 CAREFUL_RECORDS_MAX: Final = 1_000
-"""Records that are processed one by one after a claim that found no progress: as many as the largest batch, which is
-where the record that killed the holder before must lie."""
+"""Records that are processed in small batches after a claim that found no progress: as many as the largest batch, which
+is where the record that killed the holder before must lie."""
+
+CAREFUL_BATCH_FIRST: Final = 32
+"""The first of these batches; each that succeeds doubles the next. When a holder dies over one, the next claim begins
+with a single record."""
 
 
 class HeldPartition:
@@ -43,7 +47,11 @@ class HeldPartition:
         self.accounts: Recent[AccountKey, Account] = Recent(max(1, ACCOUNTS_REMEMBERED_MAX // partitions))
         self.commands: Recent[CommandKey, Position] = Recent(max(1, KEYS_REMEMBERED_MAX // partitions))
         self.nonces: Recent[UUID, Position] = Recent(max(1, KEYS_REMEMBERED_MAX // partitions))
-        self.careful_records_left = CAREFUL_RECORDS_MAX if claim.same_position_as_last_claim else 0
+        died = claim.same_position_as_last_claim or claim.trying is not None
+        self.careful_records_left = CAREFUL_RECORDS_MAX if died else 0
+        # Whoever died over a batch that it had named may have died of any record in it. But most die of something else,
+        # and at one record to a transaction a backlog would wait for minutes, and with it all that the process holds.
+        self.careful_batch = CAREFUL_BATCH_FIRST if claim.trying is None else 1
         self.calm_noted = False
         """Whether progress, or the end of the input, has been seen since the claim."""
         self.published_checked = False
@@ -57,8 +65,18 @@ class HeldPartition:
 
     @property
     def careful(self) -> bool:
-        """Whether records are processed one by one."""
+        """Whether records are processed in small batches, each named in the record before it is tried."""
         return self.careful_records_left > 0
+
+    def tried(self, records: int) -> None:
+        """So many records were processed carefully."""
+        self.careful_records_left -= records
+        self.careful_batch = min(2 * self.careful_batch, CAREFUL_RECORDS_MAX)
+
+    def try_each_alone(self) -> None:
+        """One of the next records cannot be processed: find out which."""
+        self.careful_records_left = CAREFUL_RECORDS_MAX
+        self.careful_batch = 1
 
     def next_offset(self, app: str) -> int:
         """Where reading this app's commands goes on."""

@@ -15,7 +15,7 @@ from consumers.appending import AppendOutcome, BatchAppender
 from consumers.back_off import BackOff
 from consumers.batch import DecodedRecord
 from consumers.command_topics import CommandTopics
-from consumers.held_partition import CAREFUL_RECORDS_MAX, HeldPartition
+from consumers.held_partition import HeldPartition
 from consumers.holdings import Holdings
 from consumers.record_clock import RecordClock
 from consumers.relay import Relay
@@ -249,21 +249,23 @@ class LedgerConsumer:
         return [record for record in records if self._holdings.held[record.partition].halted_because is None]
 
     async def _turn_carefully(self, held: HeldPartition) -> None:
-        """A holder died at this position without progress: try each record alone, and say so before."""
-        records = await self._poll(1, held)
+        """A holder died at this position without progress: try few records at a time, and say which before."""
+        records = await self._poll(held.careful_batch, held)
         if not records:
             if self._caught_up(held):
                 await self._holdings.calm([held])
             return
         record = records[0]
         trying = f"{self._command_topics.app_of[record.topic]}:{record.offset}"
+        if len(records) > 1:
+            trying = f"{trying}+{len(records) - 1}"  # nobody is to blame yet: the next claim takes this one alone
         if held.trying != trying:  # once a claim: waiting for a server is no try
             if await self._store.note_trying(held.partition, held.epoch, trying) is None:
                 await self._fenced(frozenset({held.partition}))
                 return
             held.trying = trying
-        await self._process(records)
-        held.careful_records_left -= 1
+        if await self._process(records):
+            held.tried(len(records))
 
     def _caught_up(self, held: HeldPartition) -> bool:
         return all(self._reader.caught_up(tp) for tp in self._assigned if tp.partition == held.partition)
@@ -275,7 +277,8 @@ class LedgerConsumer:
 
     # ---- deciding and appending ----
 
-    async def _process(self, records: Sequence[Record]) -> None:
+    async def _process(self, records: Sequence[Record]) -> bool:
+        """Decide and append; whether the record takes the batch (otherwise the culprit is looked for)."""
         self._membership.batch_began()
         try:
             by_partition: dict[int, list[DecodedRecord]] = {}
@@ -291,12 +294,13 @@ class LedgerConsumer:
                     self._holdings.changed = True
                 else:
                     self._isolate(by_partition, error)
-                return
+                return False
         finally:
             self._membership.batch_ended()
         self._follow(outcome)
         if outcome.lost:
             await self._fenced(frozenset(outcome.lost))
+        return True
 
     def _follow(self, outcome: AppendOutcome) -> None:
         """Memory and relay follow what is committed."""
@@ -323,7 +327,7 @@ class LedgerConsumer:
                 because = f"the record refuses {self._tried(by_partition)}: {error}; run `ledger verify`"
                 self._holdings.halt(one, because)
             else:
-                one.careful_records_left = CAREFUL_RECORDS_MAX
+                one.try_each_alone()
         self._holdings.changed = True
 
     @staticmethod
