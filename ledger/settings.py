@@ -100,6 +100,18 @@ class Settings(BaseSettings):
     service_app: str = "example-app"
     """The app as which the HTTP service publishes while there are no API keys."""
 
+    http_keys: Literal["auto", "required", "open-until-first"] = "auto"
+    """When HTTP asks for API keys: see docs/operating.md, 'API keys'."""
+
+    http_rate_per_s: Annotated[float, Field(gt=0)] = 1_000.0
+    """Requests that one API key may make a second, at each HTTP service; each command of a batch counts."""
+
+    http_burst: Annotated[int, Field(ge=1_000)] = 5_000
+    """So many at once after a pause; a whole batch must fit in."""
+
+    http_under_way_max: Annotated[int, Field(ge=1)] = 1_000
+    """Requests that an HTTP service works on at a time; more are refused with 503."""
+
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8000
     outcome_wait_s: Annotated[float, Field(gt=0, le=60)] = 5.0

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,7 @@ from ledger.domain.rejection import State
 from ledger.messages.command_model import OwnerId
 from ledger.messages.topics import Topics
 from producers.command_lookup import CommandLookup, Found, Place, RecordUnavailable
+from producers.doors.caller import caller_of
 from producers.errors import rejection
 from producers.http_answers import POSITION_HEADER, RETRY_AFTER_S, refusal_text
 from producers.http_models import ENTRY_EXAMPLE, Entry, ErrorBody, InvalidRequest
@@ -76,13 +77,15 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def command_status_router(app: str, topics: Topics, lookup: CommandLookup) -> APIRouter:
-    """The route `GET /commands/{command_id}` for the commands of one app."""
+    """The route `GET /commands/{command_id}`: for the commands of the app whose API key is shown, or of `app` where no
+    keys are asked for."""
     router = APIRouter(route_class=StrictJsonRoute, tags=["commands"])
 
     @router.get(
         "/commands/{command_id}", summary="Ask what became of a command", response_model=None, responses=RESPONSES
     )
     async def get_command(
+        request: Request,
         command_id: UUID,
         owner_id: Annotated[OwnerId, Query(description="The owner that the command names.")],
         at: Annotated[
@@ -97,12 +100,14 @@ def command_status_router(app: str, topics: Topics, lookup: CommandLookup) -> AP
         ] = None,
     ) -> JSONResponse:
         """Say what became of a command: of a `202`, or of any request whose answer was lost."""
+        caller = caller_of(request.scope)
+        asker = app if caller is None else caller.app
         try:
-            place = None if at is None else place_of(at, topics.commands(app))
+            place = None if at is None else place_of(at, topics.commands(asker))
         except ValueError as error:
             return JSONResponse({"detail": str(error)}, 422)
         try:
-            found = await lookup.find(app, owner_id, command_id, place)
+            found = await lookup.find(asker, owner_id, command_id, place)
         except RecordUnavailable:
             detail = "the command cannot be looked up: Postgres is away"
             return JSONResponse({"detail": detail}, 503, {"Retry-After": str(RETRY_AFTER_S)})

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import quote
 from uuid import UUID
 
+from fastapi import HTTPException, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
@@ -14,12 +15,14 @@ from ledger.domain.position import Position
 from ledger.domain.rejection import Reason
 from ledger.domain.rules import OperationRule
 from producers.command_request import CommandRequest
+from producers.doors.caller import caller_of
 from producers.errors import (
     CommandRejected,
     InvalidCommand,
     LedgerError,
     OutcomeUnknown,
     PublishInDoubt,
+    TopicUnusable,
 )
 from producers.http_models import Entry, EntryPosted, EntryRequest, StillUnderWay
 from producers.idempotency import command_id_of_key, difference
@@ -44,6 +47,13 @@ class Submitter(Protocol):
     async def submit_many(
         self, requests: Sequence[CommandRequest], *, wait_s: float | None = None
     ) -> list[Outcome | LedgerError]: ...
+
+
+class AnswersOfCaller(Protocol):
+    """Finds out for whom a request is answered."""
+
+    async def of_caller(self, request: Request) -> "HttpAnswers":
+        """The answers of the app as which the caller publishes. Raises HTTPException when it is none."""
 
 
 class Answer(NamedTuple):
@@ -88,6 +98,17 @@ class HttpAnswers:
         """The app as which everything is published."""
         return self._ledger.app
 
+    def through(self, ledger: Submitter, rules: Mapping[str, OperationRule]) -> "HttpAnswers":
+        """The same for another app: its way to the ledger, and its operations."""
+        return HttpAnswers(ledger, self._note_position, self._outcome_wait_s, rules, self._record_trouble)
+
+    async def of_caller(self, request: Request) -> "HttpAnswers":
+        """These, for routes of this app alone. Raises HTTPException 403 when the API key is another app's."""
+        caller = caller_of(request.scope)
+        if caller is not None and caller.app != self.app:
+            raise HTTPException(403, f"This route belongs to the app {self.app}; the API key is one of {caller.app}")
+        return self
+
     async def one(self, request: EntryRequest, idempotency_key: str | None = None) -> Answer:
         """Submit one command."""
         command_id = None if idempotency_key is None else command_id_of_key(self.app, request.owner_id, idempotency_key)
@@ -112,6 +133,9 @@ class HttpAnswers:
             return [_unavailable("the command was not published: Postgres is away") for _ in requests]
         try:
             outcomes = await self._ledger.submit_many(commands, wait_s=self._outcome_wait_s)
+        except TopicUnusable as error:
+            _log.warning("commands were not published: %s", error)
+            return [_unavailable(f"the command was not published: {error}") for _ in requests]
         except LedgerError as error:
             _log.warning("commands were not published: %s", error)
             return [_unavailable("the command was not published: Kafka is away") for _ in requests]

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Header
+from fastapi import APIRouter, Body, Depends, Header, Request
 from fastapi.responses import JSONResponse
 
-from producers.http_answers import POSITION_HEADER, HttpAnswers
+from producers.doors.caller import caller_of
+from producers.http_answers import POSITION_HEADER, AnswersOfCaller, HttpAnswers
 from producers.http_models import (
     BatchResults,
     EntryBatch,
@@ -86,11 +87,14 @@ _BATCH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def command_router(answers: HttpAnswers) -> APIRouter:
+def command_router(answers: AnswersOfCaller) -> APIRouter:
     """The routes `POST /ledger`, `POST /ledger/entry` and `POST /ledger/entries`."""
+    of_caller = Depends(answers.of_caller)
     router = APIRouter(route_class=StrictJsonRoute, max_body_size=BODY_BYTES_MAX, tags=["commands"])
 
-    async def post_entry(request: EntryRequest, idempotency_key: IdempotencyKey = None) -> JSONResponse:
+    async def post_entry(
+        request: EntryRequest, idempotency_key: IdempotencyKey = None, answers: HttpAnswers = of_caller
+    ) -> JSONResponse:
         """Change one owner's account, and answer with the entry and the new balance.
 
         Amounts are signed: `CREDIT_SPEND` takes `-250`. The nonce makes a business action happen at most once per
@@ -113,12 +117,18 @@ def command_router(answers: HttpAnswers) -> APIRouter:
         "/ledger/entries", summary="Submit up to 1,000 commands", response_model=None, responses=_BATCH_RESPONSES
     )
     async def post_entries(
-        batch: Annotated[EntryBatch, Body()], idempotency_key: IdempotencyKey = None
+        request: Request,
+        batch: Annotated[EntryBatch, Body()],
+        idempotency_key: IdempotencyKey = None,
+        answers: HttpAnswers = of_caller,
     ) -> JSONResponse:
         """Submit commands in order. One command's refusal stops no other: each has a result of its own.
 
         An `Idempotency-Key` covers the whole batch: send the same batch again to get the same answers.
         """
+        caller = caller_of(request.scope)
+        if caller is not None and len(batch.entries) > 1:
+            caller.allowance.charge(len(batch.entries) - 1)  # the request itself was counted at the door
         results = await answers.many(batch.entries, idempotency_key)
         body = {"results": [{"status": answer.status, "body": answer.body} for answer in results]}
         return JSONResponse(body)

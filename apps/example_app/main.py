@@ -3,6 +3,7 @@
 from apps.example_app.application import create_app
 from ledger.operations import load_registry
 from ledger.settings import Settings
+from producers.doors import DoorPolicy
 
 settings = Settings()
 reader_url = settings.database(settings.reader_database_url or settings.database_url)
@@ -18,7 +19,7 @@ if settings.service_app not in registry:
 
 app = create_app(
     app=settings.service_app,
-    rules=registry[settings.service_app].operations,
+    rules={app: rules.operations for app, rules in registry.items()},
     kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
     reader_database_url=reader_url,
     app_database_url=app_url,
@@ -26,4 +27,6 @@ app = create_app(
     outcome_wait_s=settings.outcome_wait_s,
     read_wait_s=settings.read_wait_s,
     kafka_security=settings.kafka_security(),
+    doors=DoorPolicy(settings.http_keys, settings.http_rate_per_s, settings.http_burst),
+    under_way_max=settings.http_under_way_max,
 )

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Body, HTTPException, Path, Query
+from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -85,7 +85,12 @@ def example_router(
     answers: HttpAnswers, store: ContentStore, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> APIRouter:
     """The routes. `now` tells the day of a daily reward."""
-    router = APIRouter(route_class=StrictJsonRoute, max_body_size=BODY_BYTES_MAX, tags=["example app"])
+    router = APIRouter(
+        route_class=StrictJsonRoute,
+        max_body_size=BODY_BYTES_MAX,
+        tags=["example app"],
+        dependencies=[Depends(answers.of_caller)],  # an API key of another app opens none of these
+    )
 
     def write(path: str, summary: str, answer: type[BaseModel] = EntryPosted) -> Callable[[Any], Any]:
         responses = {**RESPONSES, 200: {**RESPONSES[200], "model": answer}}

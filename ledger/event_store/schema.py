@@ -1,6 +1,7 @@
 """The schema `ledger`, declared. Migrations make it; a test compares the two."""
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -150,4 +151,24 @@ quarantine = Table(
     PrimaryKeyConstraint("app", "partition", "command_offset", name="quarantine_pkey"),
     CheckConstraint("status IN ('waiting', 'retried', 'discarded')", name="quarantine_status_is_known"),
     comment="Messages that cannot be read as commands, byte for byte.",
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    _text("id"),
+    _text("app"),
+    Column("scopes", ARRAY(Text(collation="C")), nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    _text("label"),
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
+    _text("created_by"),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("last_used_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    _text("revoked_by", nullable=True),
+    PrimaryKeyConstraint("id", name="api_key_pkey"),
+    CheckConstraint("octet_length(digest) = 32", name="api_key_digest_is_sha256"),
+    CheckConstraint("cardinality(scopes) > 0", name="api_key_opens_something"),
+    comment="Who may use the HTTP service, as which app, for what: digests of keys, never deleted.",
 )

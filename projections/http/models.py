@@ -187,6 +187,14 @@ class ProjectionPartitionBody(BaseModel):
     halted_because: str | None
 
 
+class ReadySummary(BaseModel):
+    """Whether all parts of the ledger work: all that a caller without an API key learns."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Literal["ready", "not ready"]
+
+
 class ReadyBody(BaseModel):
     """How all parts of the ledger are."""
 

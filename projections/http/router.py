@@ -1,9 +1,10 @@
 """The HTTP routes for queries and health."""
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 
 from ledger.domain.limits import (
@@ -14,7 +15,7 @@ from ledger.domain.limits import (
 )
 from ledger.domain.position import Position
 from ledger.event_store.protocol import RecordMismatchError, StoreUnavailableError
-from projections.http.models import BalanceBody, EntriesBody, Healthy, QueryErrorBody, ReadyBody
+from projections.http.models import BalanceBody, EntriesBody, Healthy, QueryErrorBody, ReadyBody, ReadySummary
 from projections.queries import Queries
 from projections.read_your_writes import RETRY_AFTER_S, StaleReadError
 from projections.statements.queries import PAGE_LINES_MAX
@@ -23,6 +24,9 @@ LEDGER_POSITION: Final = "Ledger-Position"
 """The header that carries a position: of a write's answer, of a read's answer, and what a read must contain."""
 
 PAGE_LINES_DEFAULT: Final = 50
+SUMMARY_FRESH_S: Final = 1.0
+"""How old what strangers are told of the ledger's readiness may be."""
+
 _SEQUENCE_MAX: Final = 2**SEQUENCE_BITS - 1
 
 OwnerId = Annotated[
@@ -91,9 +95,13 @@ def _required_positions(
 RequiredPositions = Annotated[list[Position], Depends(_required_positions)]
 
 
-def create_query_router(queries: Queries) -> APIRouter:
-    """The routes, reading from `queries`, which the caller opens in its lifespan and keeps open while it serves."""
+def create_query_router(queries: Queries, is_stranger: Callable[[Request], bool] = lambda _: False) -> APIRouter:
+    """The routes, reading from `queries`, which the caller opens in its lifespan and keeps open while it serves.
+
+    `is_stranger` tells who learns from /health/ready no more than whether all is well.
+    """
     router = APIRouter()
+    for_strangers = _SummaryForStrangers(queries)
 
     @router.get("/health", tags=["health"], summary="Does this process answer?")
     async def health() -> Healthy:
@@ -104,11 +112,16 @@ def create_query_router(queries: Queries) -> APIRouter:
         "/health/ready",
         tags=["health"],
         summary="How are Kafka, Postgres, the ledger consumers and the read models?",
-        responses={503: {"model": ReadyBody, "description": "At least one part is failing."}},
+        responses={503: {"model": ReadyBody | ReadySummary, "description": "At least one part is failing."}},
     )
-    async def ready(response: Response) -> ReadyBody:
-        """For a load balancer, and for people who want to know why nothing moves."""
-        body = ReadyBody.of(await queries.health.read())
+    async def ready(request: Request, response: Response) -> ReadyBody | ReadySummary:
+        """For a load balancer, and for people who want to know why nothing moves. Who shows no API key where one is
+        asked for learns the status only."""
+        body: ReadyBody | ReadySummary
+        if is_stranger(request):
+            body = await for_strangers.read()
+        else:
+            body = ReadyBody.of(await queries.health.read())
         if body.status != "ready":
             response.status_code = 503
         return body
@@ -176,6 +189,25 @@ def create_query_router(queries: Queries) -> APIRouter:
         return EntriesBody.of(owner_id, page)
 
     return router
+
+
+class _SummaryForStrangers:
+    """What strangers may ask as often as they like: everything is asked for them once in a while."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self._asking = asyncio.Lock()
+        self._asked_at: float | None = None
+        self._summary = ReadySummary(status="not ready")
+
+    async def read(self) -> ReadySummary:
+        loop = asyncio.get_running_loop()
+        async with self._asking:
+            if self._asked_at is None or loop.time() - self._asked_at >= SUMMARY_FRESH_S:
+                health = await self._queries.health.read()
+                self._summary = ReadySummary(status="ready" if health.ready else "not ready")
+                self._asked_at = loop.time()
+        return self._summary
 
 
 async def _answered(read: Awaitable[_Answer]) -> _Answer:

@@ -12,6 +12,7 @@ import typer
 from service.cli import (
     apps,
     importing,
+    keys,
     local,
     parked,
     processes,
@@ -45,6 +46,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(roles.app, name="roles")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(parked.app, name="parked")
+app.add_typer(keys.app, name="keys")
 app.add_typer(processes.app, name="run")
 
 

@@ -47,7 +47,7 @@ def http(
 
     def work(session: Session) -> Serve:
         listen = (host or session.settings.http_host, session.settings.http_port if port is None else port)
-        return lambda stop: serve_http(*listen, stop)
+        return lambda stop: serve_http(session.wiring, *listen, stop)
 
     _run("http", work, with_parent, load=load_http_app)
 

@@ -11,12 +11,20 @@ import uvicorn
 
 from service.database import warn_of_open_doors
 from service.logins import LOGINS_OF
-from service.processes.lifecycle import freeze_start_up
+from service.open_doors import why_not_open
+from service.processes.http_connections import LimitedConnection
+from service.processes.lifecycle import StartRefusedError, freeze_start_up
 from service.wiring import Wiring
 
 APP: Final = "apps.example_app.main:app"
 GRACE_S: Final = 8
 """How long requests that are under way may take to finish once the service is to stop."""
+
+KEEP_ALIVE_S: Final = 5
+"""How long an idle connection stays open between two requests."""
+
+HEAD_BYTES_MAX: Final = 32_768
+"""A request's line and headers together; more is answered with 400."""
 
 
 class _Server(uvicorn.Server):
@@ -41,15 +49,30 @@ def load_http_app(wiring: Wiring) -> None:
     import_module(APP.partition(":")[0])
 
 
-async def serve_http(host: str, port: int, stop: asyncio.Event) -> None:
+async def serve_http(wiring: Wiring, host: str, port: int, stop: asyncio.Event) -> None:
     """Serve the loaded app until told to stop; requests under way are finished first.
 
     Raises:
+        StartRefusedError: whoever reaches this address could use the ledger.
         RuntimeError: the service could not start; the log says why.
     """
+    refusal = await why_not_open(wiring.addresses.database("reader"), wiring.settings.http_keys, host, stop)
+    if refusal is not None:
+        raise StartRefusedError(refusal)
     server = _Server(
         uvicorn.Config(
-            APP, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_S, loop="none"
+            APP,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_S,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+            http=LimitedConnection,
+            ws="none",
+            server_header=False,
+            loop="none",
         )
     )
     serving = asyncio.ensure_future(server.serve())

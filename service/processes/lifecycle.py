@@ -23,6 +23,14 @@ older ones are. Python's own are 700, 10, 10: less than one batch of commands.""
 
 log = structlog.get_logger(__name__)
 
+
+class StartRefusedError(Exception):
+    """A process must not start so; the text says why and what to do. It ends with `REFUSED_CODE`."""
+
+
+REFUSED_CODE: Final = 2
+"""As the command line says it: a setting is wrong, nothing was done."""
+
 Serve = Callable[[asyncio.Event], Awaitable[None]]
 """Runs a process's work until the event is set, then ends it in order."""
 
@@ -79,6 +87,9 @@ async def _run(serve: Serve, load: Callable[[], None] | None, with_parent: bool)
             log.error("the stop took too long, ending now", limit_s=STOP_LIMIT_S)
             _end_now()
         await work
+    except StartRefusedError as refusal:
+        log.error("not started", why=str(refusal))
+        return REFUSED_CODE
     except Exception:  # the last place where it can be written down; the caller sees the exit code
         log.exception("the process has failed")
         return 1

@@ -27,7 +27,13 @@ async def until_ready(what: str, ask: Callable[[], Awaitable[str | None]], limit
         await asyncio.sleep(PAUSE_S)
 
 
-async def until_serving(url: str, limit_s: float = READY_WITHIN_S, halted_sure_s: float = HALTED_SURE_S) -> list[str]:
+Problems = Callable[[], Awaitable[list[str]]]
+"""Asks what is wrong where HTTP does not tell: it tells holders of API keys only, once there are any."""
+
+
+async def until_serving(
+    url: str, ask_problems: Problems, limit_s: float = READY_WITHIN_S, halted_sure_s: float = HALTED_SURE_S
+) -> list[str]:
     """Wait until the HTTP service finds all parts working, or nothing wrong but partitions that are halted.
 
     Those stand still until an operator acts, who needs a ledger that runs; they are returned, as the service says it.
@@ -41,7 +47,13 @@ async def until_serving(url: str, limit_s: float = READY_WITHIN_S, halted_sure_s
 
     async def missing() -> str | None:
         nonlocal halted, only_halted_since
-        answer, halted = await asyncio.to_thread(_ask, f"{url}/health/ready")
+        answer, problems = await asyncio.to_thread(_ask, f"{url}/health/ready")
+        if problems is None:
+            problems = await ask_problems()
+            answer = f"{answer}: {'; '.join(problems)}"
+        halted = [problem for problem in problems if " is halted: " in problem]
+        if len(halted) != len(problems):
+            halted = []
         if not halted:
             only_halted_since = None
             return answer
@@ -53,23 +65,24 @@ async def until_serving(url: str, limit_s: float = READY_WITHIN_S, halted_sure_s
     return halted
 
 
-def _ask(url: str) -> tuple[str | None, list[str]]:
-    """What is missing, None when nothing is; and what is halted, where nothing else is wrong."""
+def _ask(url: str) -> tuple[str | None, list[str] | None]:
+    """What is missing, None when nothing is; and what is wrong, as the answer tells it, None where it keeps it back."""
     try:
         with urllib.request.urlopen(url, timeout=ASK_TIMEOUT_S) as answer:  # noqa: S310 - our own http:// address
             return (None if answer.status == 200 else f"{url} answers {answer.status}"), []
     except urllib.error.HTTPError as error:
         problems = _problems(error)
-        halted = [problem for problem in problems if " is halted: " in problem]
-        text = f"{url} answers {error.code}: {'; '.join(problems) or error.reason}"
-        return text, halted if len(halted) == len(problems) else []
+        text = f"{url} answers {error.code}"
+        return (text, None) if problems is None else (f"{text}: {'; '.join(problems) or error.reason}", problems)
     except OSError as error:
         return f"{url}: {error}", []
 
 
-def _problems(error: urllib.error.HTTPError) -> list[str]:
+def _problems(error: urllib.error.HTTPError) -> list[str] | None:
     try:
-        parts = json.load(error).values()
+        parts = json.load(error)
     except ValueError:
         return []
-    return [problem for part in parts if isinstance(part, dict) for problem in part.get("problems", ())]
+    if parts.keys() == {"status"}:
+        return None
+    return [problem for part in parts.values() if isinstance(part, dict) for problem in part.get("problems", ())]

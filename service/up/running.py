@@ -16,10 +16,12 @@ from ledger.operations import Registry
 from ledger.settings import Settings
 from producers import LedgerError
 from projections.balances.queries import BalanceReader
+from projections.health import HealthReader
 from projections.read_your_writes import AnsweredPositions, StaleReadError
 from service.addresses import named_addresses
 from service.database import prepare_database
 from service.logins import LOGINS_OF, create_logins
+from service.open_doors import whose_http, why_not_open
 from service.stack import Addresses, RunningStack, Stack, lock_holder, resolve
 from service.stack.own_logins import with_own_logins
 from service.stack.ports import choose_free, holder, is_free
@@ -111,6 +113,7 @@ class LocalLedger:
             # From here on other shells find them too.
             assert self._stack is not None
             remember_running(self._settings.home, RunningStack(self._stack.name, addresses))
+        await self._say_whose_http(addresses)
         self._watcher.step("topics")
         await self._sync_topics(wiring, identity)
         self._watcher.step("taking the partitions over")
@@ -118,7 +121,7 @@ class LocalLedger:
             child.begin()
         try:
             await self._until_consumer_ready(wiring)
-            halted = await until_serving(url)
+            halted = await until_serving(url, lambda: _problems(wiring))
         except NotReadyError as error:
             raise UpError(f"{error}\n{self._last_lines()}") from error
         for problem in halted:
@@ -146,6 +149,13 @@ class LocalLedger:
                 "(0 chooses a free one)"
             )
         return port
+
+    async def _say_whose_http(self, addresses: Addresses) -> None:
+        keys, host = self._settings.http_keys, self._settings.http_host
+        refusal = await why_not_open(addresses.database("reader"), keys, host, self._stop)
+        if refusal is not None:
+            raise UpError(refusal)
+        self._watcher.note(await whose_http(addresses.database("reader"), keys, host))
 
     async def _start_servers(self) -> Addresses:
         settings = self._settings
@@ -234,6 +244,19 @@ class LocalLedger:
 
     def _last_lines(self) -> str:
         return "\n".join(f"the end of {child.log_file}:\n{child.last_lines()}" for child in self._children.values())
+
+
+async def _problems(wiring: Wiring) -> list[str]:
+    """What is wrong, asked for directly: HTTP tells it to holders of API keys only."""
+    pool = wiring.read_pool()
+    await pool.start()
+    try:
+        async with wiring.admin() as admin:
+            health = await HealthReader(pool, admin.partition_counts).read()
+    finally:
+        await pool.stop()
+    parts = (health.kafka, health.postgres, health.ledger_consumer, health.projections)
+    return [problem for part in parts for problem in part.problems]
 
 
 async def _read_back(wiring: Wiring, outcomes: Sequence[DemoOutcome]) -> list[ShownBalance]:

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from apps.example_app.application import create_app
 from apps.example_app.operations import ExampleAppOperations
+from producers.doors import DoorPolicy
 from projections.registry import READ_MODELS
 from projections.versions import install
 from tests.ledger_on_servers import WAIT_S, ledger_on_servers
@@ -31,13 +32,15 @@ async def http(kafka_bootstrap: str, postgres_server_url: str) -> AsyncIterator[
         await install(database_url, READ_MODELS)
         service = create_app(
             app="example-app",
-            rules=ExampleAppOperations.operations,
+            rules={"example-app": ExampleAppOperations.operations},
             kafka_bootstrap_servers=kafka_bootstrap,
             reader_database_url=database_url,
             app_database_url=database_url,
             topic_prefix=ledger.topics.prefix,
             outcome_wait_s=WAIT_S,
             read_wait_s=WAIT_S,
+            doors=DoorPolicy("auto", rate_per_s=1_000, burst=5_000),
+            under_way_max=1_000,
         )
         async with (
             ledger.running(),

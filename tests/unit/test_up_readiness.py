@@ -18,6 +18,10 @@ def failing(**problems: list[str]) -> dict[str, object]:
     return {"status": "not ready", **{part: {"problems": texts} for part, texts in problems.items()}}
 
 
+async def nobody_to_ask() -> list[str]:
+    raise AssertionError("HTTP told it")
+
+
 @contextmanager
 def answering(*bodies: dict[str, object]) -> Iterator[str]:
     """A service whose readiness gives these answers, the last one for ever."""
@@ -45,17 +49,17 @@ def answering(*bodies: dict[str, object]) -> Iterator[str]:
 
 async def test_it_waits_until_all_parts_work() -> None:
     with answering(failing(kafka=["no answer"]), FINE) as url:
-        assert await until_serving(url) == []
+        assert await until_serving(url, nobody_to_ask) == []
 
 
 async def test_a_halt_of_the_run_before_passes_when_the_partition_is_claimed() -> None:
     with answering(failing(ledger_consumer=[HALT]), FINE) as url:
-        assert await until_serving(url) == []
+        assert await until_serving(url, nobody_to_ask) == []
 
 
 async def test_partitions_that_stay_halted_are_told_and_the_others_served() -> None:
     with answering(failing(kafka=[], ledger_consumer=[HALT], projections=[])) as url:
-        assert await until_serving(url, halted_sure_s=0.2) == [HALT]
+        assert await until_serving(url, nobody_to_ask, halted_sure_s=0.2) == [HALT]
 
 
 async def test_what_else_is_wrong_ends_the_start_with_its_reason() -> None:
@@ -65,4 +69,16 @@ async def test_what_else_is_wrong_ends_the_start_with_its_reason() -> None:
         answering(failing(ledger_consumer=long, projections=[behind])) as url,
         pytest.raises(NotReadyError, match=behind),
     ):
-        await until_serving(url, limit_s=0.3, halted_sure_s=0.1)
+        await until_serving(url, nobody_to_ask, limit_s=0.3, halted_sure_s=0.1)
+
+
+async def test_what_http_tells_holders_of_keys_only_is_asked_for_directly() -> None:
+    asked = []
+
+    async def problems() -> list[str]:
+        asked.append(1)
+        return [HALT] if len(asked) > 1 else [HALT, "balances on partition 3 is behind"]
+
+    with answering({"status": "not ready"}) as url:
+        assert await until_serving(url, problems, halted_sure_s=0.2) == [HALT]
+    assert len(asked) > 2

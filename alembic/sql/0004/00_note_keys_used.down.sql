@@ -1,0 +1,1 @@
+DROP FUNCTION ledger.note_keys_used(text[])

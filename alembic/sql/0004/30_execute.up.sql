@@ -1,0 +1,1 @@
+REVOKE EXECUTE ON FUNCTION ledger.note_keys_used(text[]) FROM PUBLIC

@@ -1,0 +1,1 @@
+GRANT EXECUTE ON FUNCTION ledger.note_keys_used(text[]) TO ledger_reader

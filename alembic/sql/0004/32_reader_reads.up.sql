@@ -1,0 +1,1 @@
+GRANT SELECT ON ledger.api_key TO ledger_reader

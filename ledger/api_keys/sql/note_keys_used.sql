@@ -1,0 +1,1 @@
+SELECT ledger.note_keys_used($1)
