@@ -8,6 +8,8 @@ import pytest
 
 from ledger.api_keys.secret import PREFIX, is_key_id, new_key, read_key
 
+A_KEY = new_key()
+
 
 def test_keys_are_found_by_scanners_and_hold_256_random_bits() -> None:
     keys = {new_key() for _ in range(200)}
@@ -39,7 +41,8 @@ def test_a_mistyped_key_is_none(place: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", PREFIX, "lgk_" + "a" * 60, new_key()[:-1], new_key() + "a", f" {new_key()}", new_key() + "\n", "é" * 64],
+    ["", PREFIX, "lgk_" + "a" * 60, A_KEY[:-1], A_KEY + "a", f" {A_KEY}", A_KEY + "\n", "é" * 64],
+    ids=["nothing", "prefix", "no parts", "shorter", "longer", "space before", "line after", "not ASCII"],
 )
 def test_what_cannot_be_a_key_is_none(text: str) -> None:
     assert read_key(text) is None
