@@ -10,7 +10,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from ledger.broker.bounded import finish_within
 from ledger.broker.kafka_servers import KafkaServers
-from ledger.broker.protocol import OutgoingRecord, PublishError
+from ledger.broker.protocol import AccessDeniedError, OutgoingRecord, PublishError
 from ledger.broker.refusals import denied, unreachable
 
 BATCH_BYTES_MAX: Final = 900 * 2**10
@@ -58,6 +58,9 @@ class KafkaPublisher:
                 await producer.start()
         except (KafkaError, TimeoutError) as error:
             await _abandon(producer)
+            want = denied(self._kafka, error, "WRITE", "any topic")
+            if want is not None:  # brokers give a producer id only to whoever may write something
+                raise AccessDeniedError(want) from error
             raise await unreachable(self._kafka, error) from error
         self._producer = producer
         self._ended = asyncio.get_running_loop().create_future()

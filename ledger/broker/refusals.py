@@ -50,10 +50,7 @@ async def unreachable(kafka: KafkaServers, error: BaseException) -> BrokerUnavai
     except BrokerUnavailableError as wrong_files:
         return AccessDeniedError(str(wrong_files))
     for host, port, _ in collect_hosts(kafka.bootstrap_servers):
-        reason = await _refusal(kafka, f"{host}:{port}", host, port, settings)
-        if reason is not None:
-            await asyncio.sleep(_ASK_AGAIN_AFTER_S)
-            reason = await _refusal(kafka, f"{host}:{port}", host, port, settings)
+        reason = await _certain_refusal(kafka, f"{host}:{port}", host, port, settings)
         if reason is not None:
             reasons.append(reason)
     if reasons:
@@ -77,6 +74,26 @@ def denied(kafka: KafkaServers, error: object, right: str, resource: str) -> str
         f"Kafka does not let {kafka.security.principal} {right} {resource}: give it that right (ACL), for the "
         "principals of a ledger and its apps by `ledger topics sync --acls`"
     )
+
+
+class _ConnectionEndedError(Exception):
+    """The broker took the connection, and ended it over what we said first."""
+
+
+async def _certain_refusal(
+    kafka: KafkaServers, where: str, host: str, port: int, settings: dict[str, Any]
+) -> str | None:
+    try:
+        return await _refusal(kafka, where, host, port, settings)
+    except _ConnectionEndedError:
+        await asyncio.sleep(_ASK_AGAIN_AFTER_S)
+    try:
+        return await _refusal(kafka, where, host, port, settings)
+    except _ConnectionEndedError:
+        return (
+            f"Kafka at {where} ends the connection of a client that speaks {kafka.security.protocol}: it asks for "
+            "something else there (TLS, a login, a certificate of the client's own); see LEDGER_KAFKA_SECURITY_PROTOCOL"
+        )
 
 
 async def _refusal(kafka: KafkaServers, where: str, host: str, port: int, settings: dict[str, Any]) -> str | None:
@@ -108,12 +125,8 @@ async def _refusal(kafka: KafkaServers, where: str, host: str, port: int, settin
             f"no encrypted connection to Kafka at {where} ({error.reason or error}): it speaks plainly there, or the "
             "two agree on no version; see LEDGER_KAFKA_SECURITY_PROTOCOL"
         )
-    except (KafkaConnectionError, ConnectionResetError, asyncio.IncompleteReadError):
-        # It took the connection and ended it over what we said first.
-        return (
-            f"Kafka at {where} ends the connection of a client that speaks {security.protocol}: it asks for something "
-            "else there (TLS, a login, a certificate of the client's own); see LEDGER_KAFKA_SECURITY_PROTOCOL"
-        )
+    except (KafkaConnectionError, ConnectionResetError) as error:
+        raise _ConnectionEndedError from error
     except (OSError, KafkaError, TimeoutError):
         return None
     return None
