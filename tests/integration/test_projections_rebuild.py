@@ -250,3 +250,27 @@ async def test_a_long_read_of_the_old_version_holds_up_neither_the_rebuild_nor_o
         assert "balances_v1" in await tables(ledger)
     await rebuild(ledger.database_url, BALANCES)
     assert await tables(ledger) == ["balances_v3", "checkpoint", "read_model", "statements_v1"]
+
+
+async def test_a_reader_that_knows_an_older_version_shows_the_active_one_though_the_old_tables_are_still_there(
+    ledger: LedgerOnServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would show old rows beside the new checkpoint, and take them for what the checkpoint says."""
+    monkeypatch.setattr(versions, "DROP_ATTEMPTS_MAX", 1)
+    await install(ledger.database_url, READ_MODELS)
+    async with (
+        ledger.pool.acquire() as reading,
+        reading.transaction(),
+        Queries(ledger.database_url, read_wait_s=10, kafka_probe=ledger.admin.partition_counts) as queries,
+    ):
+        assert (await queries.balances.of_owner("ada")).of().balance == 0
+        assert (await queries.statements.page("ada", limit=5)).lines == ()
+        for model in READ_MODELS:
+            await reading.fetch(f"SELECT * FROM projections.{model.name}_v1")
+            await rebuild(ledger.database_url, model)
+            assert f"{model.name}_v1" in await tables(ledger)
+        async with ledger.running(), projecting(ledger):
+            await ledger.send(command("ada", "CREDIT_ADD", 7))
+            await until_projected(ledger, 1)
+        assert (await queries.balances.of_owner("ada")).of().balance == 7
+        assert len((await queries.statements.page("ada", limit=5)).lines) == 1

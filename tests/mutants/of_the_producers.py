@@ -70,11 +70,12 @@ MUTANTS: Final = (
     ),
     Mutant(
         "unknown-outcome-is-said",
-        "An answer that does not come in time is an unknown outcome, with the id to ask again.",
+        "An answer that does not come in time is an unknown outcome, with the id to ask again; not an error as if nothing "
+        "had been sent.",
         "accepted asynchronously and then 404",
         _WAIT,
-        "if left_s <= 0:",
-        "if False:",
+        'raise self._unknown("the ledger did not answer in time")',
+        'raise KafkaUnavailable("the ledger did not answer in time")',
         (_TEST_SUBMIT,),
     ),
     Mutant(

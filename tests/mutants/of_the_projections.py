@@ -14,9 +14,12 @@ _TEST_WORKER: Final = "tests/unit/test_projections_worker.py"
 _TEST_FOLD: Final = "tests/unit/test_projections_fold.py"
 _TEST_STORE: Final = "tests/contract/test_projection_store.py"
 _TEST_REBUILD: Final = "tests/integration/test_projections_rebuild.py"
+_TEST_OLD_VERSION: Final = (
+    f"{_TEST_REBUILD}::"
+    "test_a_reader_that_knows_an_older_version_shows_the_active_one_though_the_old_tables_are_still_there"
+)
 _TEST_ROUTES: Final = "tests/integration/test_query_routes.py"
 _TEST_READ: Final = "tests/unit/test_read_your_writes.py"
-_SIMULATION: Final = "tests/simulation/test_projection_simulation.py"
 
 MUTANTS: Final = (
     Mutant(
@@ -173,7 +176,7 @@ MUTANTS: Final = (
         _WORKER,
         "self._epochs.clear()  # a new assignment",
         "pass  # a new assignment",
-        (_TEST_WORKER, _SIMULATION),
+        (_TEST_WORKER,),
     ),
     Mutant(
         "worker-looks-whether-it-holds",
@@ -191,7 +194,7 @@ MUTANTS: Final = (
         _WORKER,
         "reader is ahead of the checkpoints.\n        self._must_assign = True\n",
         "reader is ahead of the checkpoints.\n",
-        (_TEST_WORKER, _SIMULATION),
+        (_TEST_WORKER,),
     ),
     Mutant(
         "worker-forgets-when-in-doubt",
@@ -200,7 +203,7 @@ MUTANTS: Final = (
         _WORKER,
         "                if isinstance(error, StoreUnavailableError):\n                    self._forget()\n",
         "",
-        (_TEST_WORKER, _SIMULATION),
+        (_TEST_WORKER,),
     ),
     Mutant(
         "record-is-read-before-the-end-of-the-topic",
@@ -248,13 +251,22 @@ MUTANTS: Final = (
         (f"{_TEST_REBUILD}::test_two_rebuilds_do_not_run_at_once",),
     ),
     Mutant(
-        "read-of-the-active-version",
+        "balance-of-the-active-version",
         "A balance is read of the version that is active, together with its checkpoint.",
-        "9",
+        "9, read-your-writes",
         "projections/balances/sql/read_balances.sql",
         "AND model.active_version = {version}",
         "",
-        (_TEST_REBUILD,),
+        (_TEST_OLD_VERSION,),
+    ),
+    Mutant(
+        "statement-of-the-active-version",
+        "A page of entries is read of the version that is active, together with its checkpoint.",
+        "9, read-your-writes",
+        "projections/statements/sql/read_page.sql",
+        "AND model.active_version = {version}",
+        "",
+        (_TEST_OLD_VERSION,),
     ),
     Mutant(
         "read-waits-for-its-position",

@@ -197,6 +197,25 @@ async def test_callers_wait_for_room_and_are_told_when_there_is_none(
         assert [result.offset for result in results if isinstance(result, Published)] == list(range(6))
 
 
+async def test_no_more_commands_wait_for_kafka_than_the_buffer_holds(
+    fake: AnsweringLedger, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(send_queue, "BUFFERED_RECORDS_MAX", 5)
+    faults.failing["start"] = 1_000_000
+    async with LedgerClient(APP, connection=InMemoryConnection(fake.broker), publish_wait_s=30) as client:
+        publishing = asyncio.create_task(
+            client.publish_many(CommandRequest("CREDIT_ADD", "a", str(number)) for number in range(12))
+        )
+        assert client._queue is not None
+        for _ in range(50):
+            await asyncio.sleep(0)
+            assert client._queue._buffered <= 5
+        assert client._queue._buffered == 5
+        faults.failing.clear()
+        results = await publishing
+        assert [result.offset for result in results if isinstance(result, Published)] == list(range(12))
+
+
 async def test_an_unacknowledged_command_is_in_doubt_and_a_retry_with_its_id_is_safe(
     client: LedgerClient, fake: AnsweringLedger, faults: Faults
 ) -> None:

@@ -1,16 +1,20 @@
 """The projection worker on in-memory twins: what it does with every kind of arrival, and when things go away."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
+from ledger.broker.protocol import Record
 from ledger.event_store.protocol import StoreUnavailableError
 from ledger.messages.event_codec import encode_event
 from ledger.testing.event_store import Step
 from projections.feed import FeedKey
 from projections.store import Advance
 from projections.testing import InMemoryProjectionStore
-from tests.projections_in_memory import READ_MODELS, TOPIC, ProjectedLedger, forged, until
+from projections.worker import ProjectionWorker
+from tests.projections_in_memory import GROUP, READ_MODELS, TOPIC, ProjectedLedger, forged, until
 
 
 @pytest.fixture
@@ -370,3 +374,57 @@ async def test_a_late_claim_while_nothing_happens_is_noticed(ledger: ProjectedLe
         await ledger.write_and_publish(1, 2)
         await ledger.until_projected(1, 2)
     ledger.assert_exact(1)
+
+
+async def rebalance(ledger: ProjectedLedger, worker: ProjectionWorker) -> int:
+    """A member comes and goes: the worker is assigned the same partitions anew. Returns the generation."""
+    before = worker._membership.generation
+    passing = ledger.broker.membership(GROUP, TOPIC)
+    await passing.start()
+    await passing.stop()
+    await until(lambda: worker._membership.generation > before and worker._membership.wanted == frozenset({0, 1, 2}))
+    return worker._membership.generation
+
+
+async def test_records_that_were_polled_for_an_older_assignment_are_read_again(ledger: ProjectedLedger) -> None:
+    """Nothing comes after them that would show the gap."""
+    worker = ledger.worker()
+    poll = worker._reader.poll
+    polled: list[int] = []
+
+    async def poll_before_a_rebalance(*arguments: Any) -> Sequence[Record]:
+        records = await poll(*arguments)
+        if records and not polled:
+            polled.append(len(records))
+            await rebalance(ledger, worker)
+        return records
+
+    worker._reader.poll = poll_before_a_rebalance  # type: ignore[method-assign, assignment]
+    task = asyncio.create_task(worker.run())
+    await until(lambda: worker.status().partitions == {0, 1, 2})
+    await ledger.write_and_publish(0, 3)
+    await ledger.until_projected(0, 3)
+    assert polled
+    worker.stop()
+    await asyncio.wait_for(task, 10)
+    ledger.assert_exact(0)
+
+
+async def test_a_new_assignment_is_a_right_to_claim_whoever_has_claimed_meanwhile(ledger: ProjectedLedger) -> None:
+    """Without it the worker would take itself for a stale one, and leave the group once more."""
+    away = [False]
+
+    async def step(what: str) -> None:
+        if away[0]:
+            raise StoreUnavailableError("nobody listens")
+
+    async with ledger.projecting("one", step=step) as one:
+        await until(lambda: one.status().partitions == {0, 1, 2})
+        away[0] = True
+        await until(lambda: one.status().away is not None)
+        ghost = InMemoryProjectionStore(ledger.projections)
+        await ghost.claim({FeedKey(name, 1, 1): None for name in READ_MODELS}, "ghost")
+        generation = await rebalance(ledger, one)
+        away[0] = False
+        await until(lambda: ledger.feed(1).holder == "one")
+        assert one._membership.generation == generation
