@@ -13,6 +13,7 @@ _TAKEOVER: Final = "consumers/takeover.py"
 _RELAY: Final = "consumers/relay.py"
 _HELD: Final = "consumers/held_partition.py"
 _TOPICS: Final = "consumers/command_topics.py"
+_TEST_CAREFUL: Final = "tests/unit/test_careful_claims.py"
 _TEST_HALTS: Final = "tests/unit/test_ledger_consumer_guards.py"
 
 MUTANTS: Final = (
@@ -220,20 +221,29 @@ MUTANTS: Final = (
     ),
     Mutant(
         "careful-after-no-progress",
-        "After a claim without progress records are processed one by one.",
+        "After a claim without progress records are processed in small batches, each named before it is tried.",
         "a record that kills halts its partition only",
         _HELD,
-        "CAREFUL_RECORDS_MAX if claim.same_position_as_last_claim else 0",
-        "0",
+        "self.careful_records_left = CAREFUL_RECORDS_MAX if died else 0",
+        "self.careful_records_left = 0",
         (_TEST_HALTS,),
     ),
     Mutant(
-        "careful-takes-one-record",
-        "In careful mode a transaction holds one record.",
+        "careful-begins-with-one-record",
+        "After a holder died over a batch that it had named the next one begins with a single record.",
         "a record that kills halts its partition only",
+        _HELD,
+        "CAREFUL_BATCH_FIRST if claim.trying is None else 1",
+        "CAREFUL_BATCH_FIRST",
+        (_TEST_HALTS, _TEST_CAREFUL),
+    ),
+    Mutant(
+        "refused-record-is-looked-for",
+        "When Postgres refuses a batch its records are tried each alone.",
+        "availability",
         _LOOP,
-        "await self._poll(1, held)",
-        "await self._poll(POLL_RECORDS_MAX, held)",
+        "one.try_each_alone()",
+        "pass",
         (_TEST_HALTS,),
     ),
     Mutant(

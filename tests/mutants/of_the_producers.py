@@ -70,8 +70,8 @@ MUTANTS: Final = (
     ),
     Mutant(
         "unknown-outcome-is-said",
-        "An answer that does not come in time is an unknown outcome, with the id to ask again; not an error as if nothing "
-        "had been sent.",
+        "An answer that does not come in time is an unknown outcome, with the id to ask again, not an error as if "
+        "nothing had been sent.",
         "accepted asynchronously and then 404",
         _WAIT,
         'raise self._unknown("the ledger did not answer in time")',
