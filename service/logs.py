@@ -38,7 +38,8 @@ def configure_logs(process: str, level: str) -> None:
     )
     ends: list[structlog.typing.Processor]
     if sys.stderr.isatty():
-        ends = [structlog.dev.ConsoleRenderer()]
+        # Its usual tracebacks show the value of every variable, passwords and URLs among them.
+        ends = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     else:
         ends = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     handler = logging.StreamHandler()

@@ -14,11 +14,13 @@ LOGIN_PASSWORD = "a%b/c@d:e"  # every character that a URL would take for its ow
 
 
 @asynccontextmanager
-async def logins_of(database_url: str, kafka_bootstrap: str = "") -> AsyncIterator[Addresses]:
+async def logins_of(
+    database_url: str, kafka_bootstrap: str = "", password: str = LOGIN_PASSWORD
+) -> AsyncIterator[Addresses]:
     """The addresses with a login for each kind of process, made as `ledger roles create` makes them."""
     mark = uuid.uuid4().hex[:12]
     names = {kind: f"test_{kind}_{mark}" for kind in ("writer", "projector", "reader", "app")}
-    urls = {f"{kind}_database_url": with_login(database_url, name, LOGIN_PASSWORD) for kind, name in names.items()}
+    urls = {f"{kind}_database_url": with_login(database_url, name, password) for kind, name in names.items()}
     addresses = Addresses(kafka_bootstrap, database_url, **urls)
     try:
         await create_logins(addresses)

@@ -21,6 +21,7 @@ UNAVAILABLE_ERRORS: Final = (
     asyncpg.InsufficientResourcesError,  # a full disk, too many connections
     asyncpg.DeadlockDetectedError,
     asyncpg.ObjectInUseError,
+    asyncpg.InvalidAuthorizationSpecificationError,  # a password that was changed here or there, and soon will be both
     asyncpg.ReadOnlySQLTransactionError,  # a standby that is not promoted yet, or a primary that was demoted
 )
 """Errors after which trying again later, on a new connection, can help."""

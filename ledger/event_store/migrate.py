@@ -5,7 +5,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+import asyncpg
 from alembic.config import Config
+from sqlalchemy.exc import DBAPIError
 
 from alembic import command
 
@@ -13,8 +15,19 @@ _PACKAGED: Final = "migrations"
 
 
 def upgrade(database_url: str, revision: str = "head") -> None:
-    """Migrate up. Runs an event loop of its own: call it in a thread from async code."""
-    command.upgrade(_config(database_url), revision)
+    """Migrate up. Runs an event loop of its own: call it in a thread from async code.
+
+    Raises:
+        OSError, asyncpg.PostgresError: Postgres is away or refuses.
+    """
+    try:
+        command.upgrade(_config(database_url), revision)
+    except DBAPIError as error:
+        # The driver's own error, which everybody here knows; SQLAlchemy's hides it in one of its own.
+        refused = None if error.orig is None else error.orig.__cause__
+        if not isinstance(refused, asyncpg.PostgresError):
+            raise
+        raise refused from None
 
 
 def downgrade(database_url: str, revision: str, *, discard_events: bool = False) -> None:

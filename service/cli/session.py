@@ -145,6 +145,10 @@ async def _ended(work: Callable[[Session], Awaitable[ExitCode | None]], session:
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InvalidParameterValueError) as error:
         # The last one: a role that migrations make is not there.
         raise CliError(ExitCode.NO, f"the database is not migrated: {error}", "run `ledger migrate`") from error
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
+        raise CliError(
+            ExitCode.UNAVAILABLE, f"Postgres lets us not in: {error}", "check the user and password in the URL"
+        ) from error
     except (StoreUnavailableError, *UNAVAILABLE_ERRORS) as error:
         raise CliError(ExitCode.UNAVAILABLE, f"Postgres does not answer: {error}", "see `ledger status`") from error
     except asyncpg.PostgresError as error:
