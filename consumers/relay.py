@@ -190,7 +190,8 @@ class _PartitionRelay:
         if self.published == self._committed and not self._replays:
             self._done.set()
             self._work.clear()
-            if self.published != self.noted:
+            # Again and again: a note that Postgres did not take would else wait for the partition's next command.
+            while self.published != self.noted and not self._work.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._work.wait(), NOTE_IDLE_S)
                 if not self._work.is_set():
