@@ -52,12 +52,25 @@ class InMemoryProjections:
 
     def rebuild(self, read_model: str, *, after_restore: bool = False) -> None:
         """Put a new version, made from the record, in the place of the active one, at one instant."""
+        self.swap(read_model, self.begin_rebuild(read_model), after_restore=after_restore)
+
+    def begin_rebuild(self, read_model: str) -> int:
+        """Begin a version beside the active one, and fill in what the record holds now; its number. What an earlier
+        rebuild left behind is dropped."""
+        active = self.versions[read_model]
+        for key in [key for key in self.checkpoints if key.read_model == read_model and key.version != active]:
+            del self.checkpoints[key]
+        self._create(read_model, active + 1)
+        return active + 1
+
+    def swap(self, read_model: str, version: int, *, after_restore: bool = False) -> None:
+        """Fill in the rest of the record and activate this version, at one instant."""
         old = self.versions[read_model]
-        self._create(read_model, old + 1)
-        self.versions[read_model] = old + 1
+        self._create(read_model, version)
+        self.versions[read_model] = version
         for partition in self.record.heads:
             before = self.checkpoints.pop(FeedKey(read_model, old, partition))
-            new = self.checkpoints[FeedKey(read_model, old + 1, partition)]
+            new = self.checkpoints[FeedKey(read_model, version, partition)]
             new.next_offset = None if after_restore else before.next_offset
 
     def active(self, read_model: str, partition: int) -> InMemoryCheckpoint:
@@ -99,14 +112,7 @@ class InMemoryProjectionStore:
     async def claim(self, keys: Mapping[FeedKey, int | None], holder: str) -> Sequence[Feed]:
         """See ProjectionStore."""
         await self._step("claim")
-        feeds = []
-        for key, if_epoch in keys.items():
-            checkpoint = self._projections.checkpoints.get(key)
-            if checkpoint is None or if_epoch not in (None, checkpoint.epoch):
-                continue
-            checkpoint.epoch += 1
-            checkpoint.holder, checkpoint.halted_because = holder, None
-            feeds.append(Feed(key, checkpoint.epoch, checkpoint.sequence, checkpoint.hash, checkpoint.next_offset))
+        feeds = self._claim(keys, holder)
         await self._step("claim done")
         return feeds
 
@@ -121,20 +127,7 @@ class InMemoryProjectionStore:
     async def advance(self, batch: Sequence[Advance]) -> frozenset[FeedKey]:
         """See ProjectionStore."""
         await self._step("advance")
-        checkpoints = self._projections.checkpoints
-        lost = frozenset(
-            one.key for one in batch if one.key not in checkpoints or checkpoints[one.key].epoch != one.epoch
-        )
-        if not lost:
-            for one in batch:
-                refusal = self._unrecorded(one) or self._projections.refuses(one)
-                if refusal is not None:
-                    raise ReadModelMismatchError(refusal)
-            for one in batch:
-                checkpoint = checkpoints[one.key]
-                checkpoint.sequence, checkpoint.hash = one.sequence, one.hash
-                checkpoint.next_offset = one.next_offset
-                checkpoint.taken.extend(one.events)
+        lost = self._advance(batch)
         await self._step("advance done")
         return lost
 
@@ -180,3 +173,32 @@ class InMemoryProjectionStore:
 
     async def stop(self) -> None:
         """See ProjectionStore."""
+
+    def _claim(self, keys: Mapping[FeedKey, int | None], holder: str) -> list[Feed]:
+        feeds = []
+        for key, if_epoch in keys.items():
+            checkpoint = self._projections.checkpoints.get(key)
+            if checkpoint is None or if_epoch not in (None, checkpoint.epoch):
+                continue
+            checkpoint.epoch += 1
+            checkpoint.holder, checkpoint.halted_because = holder, None
+            feeds.append(Feed(key, checkpoint.epoch, checkpoint.sequence, checkpoint.hash, checkpoint.next_offset))
+        return feeds
+
+    def _advance(self, batch: Sequence[Advance]) -> frozenset[FeedKey]:
+        checkpoints = self._projections.checkpoints
+        lost = frozenset(
+            one.key for one in batch if one.key not in checkpoints or checkpoints[one.key].epoch != one.epoch
+        )
+        if lost:
+            return lost
+        for one in batch:
+            refusal = self._unrecorded(one) or self._projections.refuses(one)
+            if refusal is not None:
+                raise ReadModelMismatchError(refusal)
+        for one in batch:
+            checkpoint = checkpoints[one.key]
+            checkpoint.sequence, checkpoint.hash = one.sequence, one.hash
+            checkpoint.next_offset = one.next_offset
+            checkpoint.taken.extend(one.events)
+        return lost

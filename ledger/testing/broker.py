@@ -27,7 +27,8 @@ Operation = Literal["start", "poll", "bounds", "partition_counts", "create", "pu
 Step = Callable[[Operation], Awaitable[None]]
 
 BATCH_RECORDS_MAX: Final = 500
-"""The twin's publisher appends and acknowledges so many at once: a long list can be published in part."""
+"""The twin's publisher appends and acknowledges so many at once, if not told otherwise: a long list can be published in
+part."""
 
 
 class _Log:
@@ -53,8 +54,9 @@ class InMemoryBroker:
     While `available` is False every operation fails as it would with all brokers away.
     """
 
-    def __init__(self, step: Step = _no_step) -> None:
+    def __init__(self, step: Step = _no_step, publish_batch_records_max: int = BATCH_RECORDS_MAX) -> None:
         self.available = True
+        self.publish_batch_records_max = publish_batch_records_max
         self._step = step
         self._topics: dict[str, list[_Log]] = {}
         self._groups: dict[str, InMemoryGroup] = {}
@@ -79,6 +81,11 @@ class InMemoryBroker:
         if group is None:
             group = self._groups[group_id] = InMemoryGroup(lambda: self.step("rebalance"))
         return InMemoryMembership(group, lambda: len(self._topics.get(topic, ())), self.connect, loop_stall_limit_s)
+
+    def rebalance(self, group_id: str) -> None:
+        """What a coordinator may do at any moment, for no reason that a member could see."""
+        if group_id in self._groups:
+            self._groups[group_id].rebalance()
 
     def create_topic(self, name: str, partitions: int) -> None:
         """Create a topic; one that exists is left as it is."""
@@ -266,8 +273,9 @@ class InMemoryPublisher:
         self._under_way.add(place)
         first_offset: int | None = None
         try:
-            for begin in range(0, len(records), BATCH_RECORDS_MAX):
-                offset = await self._append(place, records[begin : begin + BATCH_RECORDS_MAX])
+            size = self._broker.publish_batch_records_max
+            for begin in range(0, len(records), size):
+                offset = await self._append(place, records[begin : begin + size])
                 first_offset = offset if first_offset is None else first_offset
         except asyncio.CancelledError:
             self._failure = self._failure or PublishError(f"a publication to {place} was cancelled")

@@ -19,15 +19,20 @@ class InMemoryGroup:
         """Take a member in; one that is in the group stays in it."""
         if member not in self._members:
             self._members.append(member)
-            self._rebalance()
+            self.rebalance()
 
     def leave(self, member: "InMemoryMembership") -> None:
         """Let a member go; one that is not in the group is let go already."""
         if member in self._members:
             self._members.remove(member)
-            self._rebalance()
+            self.rebalance()
 
-    def _rebalance(self) -> None:
+    def has(self, member: "InMemoryMembership") -> bool:
+        """Whether the member is in the group."""
+        return member in self._members
+
+    def rebalance(self) -> None:
+        """Take everything from all members and assign it anew."""
         self._changes += 1
         if self._rebalancing is None or self._rebalancing.done():
             self._rebalancing = asyncio.ensure_future(self._until_settled())
@@ -111,9 +116,10 @@ class InMemoryMembership:
         self._group.leave(self)
 
     async def notice_lost_session(self) -> None:
-        """The member learns that it has lost its session, and joins again."""
-        await self.board.revoke()
-        self._group.join(self)
+        """The member learns that it has lost its session, and joins again; one that is in the group anew knows."""
+        if not self._group.has(self):
+            await self.board.revoke()
+            self._group.join(self)
 
     async def _leave_when_stalled(self) -> None:
         while True:

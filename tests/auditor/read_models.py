@@ -68,6 +68,17 @@ class FeedAudit:
     def __init__(self, name: str, sequence: int = 0) -> None:
         self.name = name
         self.sequence = sequence
+        self._claim = (0, "")
+
+    def claimed(self, epoch: int, holder: str) -> None:
+        """A claim is committed: every older holder is fenced from now on."""
+        expect(epoch == self._claim[0] + 1, 11, f"{holder} claims {self.name} at epoch {epoch} after {self._claim}")
+        self._claim = (epoch, holder)
+
+    def appends(self, epoch: int, holder: str) -> None:
+        """A transaction that moves the checkpoint is committed by this holder."""
+        right = self._claim == (epoch, holder)
+        expect(right, 11, f"{holder} moves {self.name} at epoch {epoch}, which {self._claim} holds")
 
     def advanced(self, hashes: Sequence[str], sequence: int, last_hash: str, rows: Sequence[Row]) -> None:
         """Events with these hashes were taken in, up to `sequence`; `rows` are those of the partition."""

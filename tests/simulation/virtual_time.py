@@ -72,6 +72,6 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # they are abandoned on purpose
             # Here and now: left to the collector, their last words would be said in the middle of the next seed.
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(Exception):  # whatever its clean-up does without a loop, it is dead
                 cast("Coroutine[Any, Any, Any]", task.get_coro()).close()
         loop.close()

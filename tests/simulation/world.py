@@ -1,40 +1,43 @@
-"""One seed, one world: apps, ledger consumers and a nemesis on an in-memory Kafka and Postgres, in virtual time.
+"""One seed, one world: clients, ledger consumers with relays, projection workers, rebuilds, an operator and a nemesis,
+on an in-memory Kafka and Postgres, in virtual time.
 
-The real ledger consumer and relay run; chance decides who crashes, freezes, is slow, loses answers, and when.
+The real loops run; chance decides who crashes, freezes, is slow, loses answers, and when. The auditor looks at every
+step.
 """
 
 import asyncio
-import json
-import logging
-import sys
 import uuid
-import warnings
+from collections import defaultdict
 from collections.abc import Callable
-from contextvars import ContextVar
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import Random
-
-import structlog
+from typing import Final
 
 from apps.example_app.operations import ExampleAppOperations
 from consumers.ledger_consumer import LedgerConsumer
 from consumers.record_clock import RecordClock
-from ledger.broker.protocol import BrokerUnavailableError
-from ledger.event_store.protocol import EVENT_COLUMNS, StoreUnavailableError
+from ledger.broker.protocol import BrokerUnavailableError, TopicPartition
+from ledger.event_store.protocol import CommitOutcomeUnknownError, StoreUnavailableError
 from ledger.messages.partitioning import partition_of
 from ledger.messages.topics import Topics
-from ledger.operations import BaseLedgerOperations, Registry
-from ledger.testing.broker import InMemoryBroker
-from ledger.testing.broker_group import InMemoryMembership
-from ledger.testing.event_store import InMemoryEventStore, InMemoryRecord
-from tests.simulation.auditor import Row, Sent, ViolationError, audit_input, audit_published, audit_record
+from ledger.operations import BaseLedgerOperations
+from ledger.testing.event_store import InMemoryRecord
+from projections.feed import FeedKey
+from projections.testing import InMemoryProjections
+from projections.worker import ProjectionWorker
+from tests.auditor.violation import ViolationError
+from tests.simulation.audit import Audit
+from tests.simulation.chance import Chance
+from tests.simulation.clients import EPOCH, Clients
+from tests.simulation.fault_kinds import Fault
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.poison import PoisonedRules
+from tests.simulation.processes import CURRENT, STEP_CLASSES, GatedMembership, Process, Role, SeededReader, StepClass
+from tests.simulation.rest import Rest
+from tests.simulation.watched import WatchedBroker, WatchedEventStore, WatchedProjectionStore
 
-SESSION_TIMEOUT_S = 6.0
-LOAD_S = 12.0
-SETTLE_LIMIT_S = 300.0
-EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-TOPICS = Topics()
+SESSION_TIMEOUT_S: Final = 6.0
+TOPICS: Final = Topics()
 
 
 class SecondAppOperations(BaseLedgerOperations):
@@ -43,334 +46,405 @@ class SecondAppOperations(BaseLedgerOperations):
     app = "second-app"
 
 
-APPS = (ExampleAppOperations, SecondAppOperations)
-
-
-@dataclass
-class Process:
-    """A ledger consumer that can freeze and die."""
-
-    name: str
-    alive: bool = True
-    running: asyncio.Event | None = None
-    consumer: LedgerConsumer | None = None
-    membership: InMemoryMembership | None = None
-    task: asyncio.Task[None] | None = None
-
-    async def gate(self) -> None:
-        """Where a frozen process waits, and a dead one for ever: nothing that it does has an effect past here."""
-        if not self.alive:
-            await asyncio.Event().wait()
-        assert self.running is not None
-        await self.running.wait()
-
-
-CURRENT: ContextVar[Process | None] = ContextVar("CURRENT", default=None)
+APPS: Final = (ExampleAppOperations, SecondAppOperations)
 
 
 class World:
     """Everything of one seed."""
 
-    def __init__(self, seed: int) -> None:
-        self.random = Random(seed)
-        self.partitions = self.random.choice((1, 2, 2, 3))
-        self.faulty = True
-        self.fault_rate = self.random.choice((0.0, 0.005, 0.02, 0.05))
-        self.broker = InMemoryBroker(self.broker_step)
-        self.record = InMemoryRecord.initialised(uuid.UUID(int=seed + 1), self.partitions, self.now)
-        self.processes: list[Process] = []
-        self.sent: list[Sent] = []
-        self.trace: list[str] = []
-        self.owners = [f"owner-{number}" for number in range(self.random.choice((1, 3, 6)))]
-        self.started = 0
+    topics = TOPICS
+    apps = tuple(cls.app for cls in APPS)
+    read_models = ("balances", "statements")
 
-    # ---- time and faults ----
+    def __init__(self, seed: int, kept: frozenset[str] | None = None) -> None:
+        self.chance = Chance(seed, kept)
+        shape = self.chance.stream("shape")
+        # Sizes differ, so that most seeds are cheap and some are large.
+        self.partitions = shape.choice((1, 2, 2, 3))
+        self.owners = [f"owner-{number}" for number in range(shape.choice((1, 3, 6)))]
+        self.load_s = shape.choice((4.0, 8.0, 8.0, 14.0))
+        self.commands = shape.choice((5, 15, 25, 40))
+        self.steps_between_faults = shape.choice((0.0, 12.0, 30.0, 100.0))
+        self.actions_mean_gap_s = shape.choice((0.0, 0.7, 2.0, 5.0))
+        self.patience = shape.choice((1.0, 5.0, 10.0))
+        self.poll_records_max = shape.choice((1, 5, 1000, 1000))
+        self.poison: Fault | None = shape.choices((None, Fault.KILLER, Fault.RAISER), (94, 3, 3))[0]
+        self.refused: tuple[str, int, int] | None = None
+        """A read model, a partition, a sequence: what its tables refuse, until it is rebuilt."""
+        if shape.random() < 0.05:
+            self.refused = (shape.choice(self.read_models), shape.randrange(self.partitions), shape.randint(1, 8))
+        self.wanted: dict[Role, int] = {"consumer": shape.choice((1, 2, 2)), "worker": shape.choice((1, 1, 2))}
+        self.healed = False
+        """Whether the version runs that can decide everything."""
+        self.settling = False
+        self.trace: list[tuple[float, str]] = []
+        self.processes: list[Process] = []
+        self.postgres_available = True
+        self.stop_postgres_in_batch: tuple[bool, float] | None = None
+        self.postgres_clock_ahead_s = 0.0
+        self.broker_slow_until_s = 0.0
+        self.store_slow_until_s = 0.0
+        self.removed_unconsumed: set[int] = set()
+        self._started = 0
+        self._fetched: dict[Role, dict[TopicPartition, int]] = {
+            "consumer": defaultdict(int),
+            "worker": defaultdict(int),
+        }
+        self._readers: list[SeededReader] = []
+        self._supervisor = self.chance.stream("supervisor")
+        self.broker = WatchedBroker(self, shape.choice((1, 3, 500)))
+        self.record = InMemoryRecord.initialised(uuid.UUID(int=seed + 1), self.partitions, self.postgres_now)
+        self.projections = InMemoryProjections(self.record)
+        self.clients = Clients(self, self.chance.stream("clients"))
+        self.audit = Audit(self)
+        self.nemesis = Nemesis(self, self.chance.stream("nemesis"))
+
+    async def live(self) -> None:
+        """The whole run. Raises ViolationError."""
+        for topic in (TOPICS.events, TOPICS.replays, *(TOPICS.commands(app) for app in self.apps)):
+            self.broker.create_topic(topic, self.partitions)
+        self.projections.install(self.read_models)
+        for key in self.projections.checkpoints:
+            self.audit.feed_created(key)
+        if self.refused is not None:
+            self.projections.refuses = self.refuses
+        for role, count in self.wanted.items():
+            for _ in range(count):
+                self.start(role)
+        last_s = self.clients.begin()
+        self.nemesis.begin(last_s)
+        await asyncio.sleep(last_s + 0.1)
+        await Rest(self).come_to_rest()
+        self.audit.everything()
+        for reader in self._readers:
+            if reader.fetched_again:
+                self.chance.counts[Fault.RECORD_AGAIN] += reader.fetched_again
+
+    # ---- time, words, what is sent ----
 
     def now(self) -> datetime:
+        """The true time."""
         return EPOCH + timedelta(seconds=asyncio.get_running_loop().time())
 
+    def postgres_now(self) -> datetime:
+        """The time of the database's clock."""
+        return self.now() + timedelta(seconds=self.postgres_clock_ahead_s)
+
     def say(self, text: str) -> None:
-        self.trace.append(f"{asyncio.get_running_loop().time():9.3f}  {text}")
+        """Add to the trace."""
+        self.trace.append((asyncio.get_running_loop().time(), text))
+
+    def send(self, app: str, key: bytes | None, value: bytes | None, partition: int | None = None) -> None:
+        """A record of a command topic arrives."""
+        where = partition_of(key or b"", self.partitions) if partition is None else partition
+        self.broker.append(TOPICS.commands(app), where, key, value)
+
+    # ---- faults of a single call ----
 
     async def broker_step(self, operation: str) -> None:
+        """Before and after everything that is asked of Kafka."""
+        process = CURRENT.get()
         # A rebalance is the group's own work, not that of the process whose coming or going began it.
-        process = None if operation == "rebalance" else CURRENT.get()
-        await self._fault(process, operation, BrokerUnavailableError)
-        if operation == "acknowledge" and process is not None:
-            self.audit_step()
+        if process is None or operation == "rebalance":
+            await asyncio.sleep(0)
+            return
+        if not process.alive or not process.running.is_set():
+            await process.gate()
+        if asyncio.get_running_loop().time() < self.broker_slow_until_s:
+            await asyncio.sleep(process.random.expovariate(4))
+        if await self._fault(process, operation, STEP_CLASSES.get(operation, "poll"), Fault.BROKER_SLOW):
+            fault = Fault.ACKNOWLEDGEMENT_LOST if operation == "acknowledge" else Fault.BROKER_FAILS
+            self._tell(process, operation, fault)
+            raise BrokerUnavailableError(f"simulated: {operation}")
 
     async def store_step(self, what: str) -> None:
-        await self._fault(CURRENT.get(), what, StoreUnavailableError)
-
-    async def _fault(self, process: Process | None, what: str, error: Callable[[str], Exception]) -> None:
+        """Before and after everything that is asked of Postgres."""
+        process = CURRENT.get()
         if process is None:
             await asyncio.sleep(0)
             return
-        await process.gate()
-        if self.faulty and self.random.random() < self.fault_rate:
-            kind = self.random.random()
-            if kind < 0.45:
-                await asyncio.sleep(self.random.expovariate(10))
-            elif kind < 0.9:
-                self.say(f"{process.name}: {what} fails")
-                raise error(f"simulated: {what}")
-            elif self.random.random() < 0.3:
-                self.crash(process)
+        if not process.alive or not process.running.is_set():
+            await process.gate()
+        if asyncio.get_running_loop().time() < self.store_slow_until_s:
+            await asyncio.sleep(process.random.expovariate(4))
+        step_class = STEP_CLASSES.get(what, "read")
+        fails = await self._fault(process, what, step_class, Fault.STORE_SLOW)
+        if self.stop_postgres_in_batch is not None and step_class == "write":
+            committed, seconds = self.stop_postgres_in_batch
+            if what.endswith("done") == committed:
+                self.stop_postgres_in_batch = None
+                self.say(f"Postgres stops while {process.name} waits for {what}")
+                self.postgres_stops(seconds)
+        if not self.postgres_available:
+            if what == "append" and process.random.random() < 0.5:
+                raise CommitOutcomeUnknownError("simulated: Postgres stopped during COMMIT")
+            raise StoreUnavailableError("simulated: Postgres is away")
+        if fails:
+            self._lose_answer(process, what)
+
+    def _lose_answer(self, process: Process, what: str) -> None:
+        if what in ("append done", "advance done"):
+            self._tell(process, what, Fault.COMMIT_LOST_AFTER)
+        elif what == "append" and process.random.random() < 0.6:
+            self._tell(process, what, Fault.COMMIT_LOST_BEFORE)
+            raise CommitOutcomeUnknownError(f"simulated: {what}")
         else:
+            self._tell(process, what, Fault.STORE_FAILS)
+        raise StoreUnavailableError(f"simulated: {what}")
+
+    async def _fault(self, process: Process, what: str, step_class: StepClass, slow: Fault) -> bool:
+        """Whether the call is to fail; it may take long, and its process may freeze or die in it."""
+        steps = process.steps_left
+        left = steps[step_class] = steps[step_class] - 1
+        if left or self.settling:
             await asyncio.sleep(0)
+            return False
+        process.draw_gap(step_class)
+        kind, size = process.random.random(), process.random.random()
+        number = f"{process.name}.{process.faults}"
+        process.faults += 1
+        fails = False
+        if self.chance.keeps(number):
+            self.say(f"[{number}] at {what}:")
+            if kind < 0.3:
+                if what == "acknowledge":
+                    slow = Fault.ACKNOWLEDGEMENT_LATE
+                self._tell(process, what, slow)
+                await asyncio.sleep(0.5 * size if kind < 0.2 else 3 + 12 * size)
+            elif kind < 0.42:
+                at = {"write": Fault.ZOMBIE_IN_TRANSACTION, "publish": Fault.ZOMBIE_IN_PUBLICATION}
+                self.freeze(process, 16 * size, Fault.FREEZE, at.get(step_class, Fault.ZOMBIE))
+            elif kind < 0.54:
+                self.chance.happened(Fault.CRASH_AT_STEP)
+                self.crash(process)
+            else:
+                fails = True
         await process.gate()
+        return fails
+
+    def _tell(self, process: Process, what: str, fault: Fault) -> None:
+        self.chance.happened(fault)
+        self.say(f"{process.name} at {what}: {fault.value}")
+
+    def postgres_stops(self, seconds: float) -> None:
+        """Every call fails until it is back; what is in flight gets no answer."""
+        self.postgres_available = False
+
+        def back() -> None:
+            self.postgres_available = True
+            self.say("Postgres is back")
+
+        asyncio.get_running_loop().call_later(seconds, back)
 
     # ---- processes ----
 
-    def start_process(self) -> None:
-        self.started += 1
-        process = Process(f"consumer-{self.started}", running=asyncio.Event())
-        assert process.running is not None
-        process.running.set()
-        CURRENT.set(process)
-        store = InMemoryEventStore(self.record, self.store_step)
-        process.membership = self.broker.membership(TOPICS.consumer_group, TOPICS.events)
-        jump = self.random.uniform(-100, 100)
-        process.consumer = LedgerConsumer(
+    def start(self, role: Role) -> None:
+        """A process begins."""
+        self._started += 1
+        name = f"{role}-{self._started}"
+        process = Process(name, role, self.chance.stream(name), self.steps_between_faults)
+        group = TOPICS.consumer_group if role == "consumer" else TOPICS.projection_group()
+        token = CURRENT.set(process)
+        process.membership = GatedMembership(self.broker.membership(group, TOPICS.events), process)
+        process.program = (self._consumer if role == "consumer" else self._worker)(process, process.membership)
+        process.task = asyncio.create_task(process.program.run(), name=name)
+        CURRENT.reset(token)
+        self.processes.append(process)
+        self.say(f"{name} starts")
+        process.task.add_done_callback(lambda task: self._ended(process, task))
+
+    def _consumer(self, process: Process, membership: GatedMembership) -> LedgerConsumer:
+        loop = asyncio.get_running_loop()
+        process.clock_ahead_s = process.random.uniform(-100, 100)
+        offset_s = process.random.uniform(0, 1e6)
+        return LedgerConsumer(
             holder=process.name,
-            store=store,
-            reader=self.broker.reader(),
-            tail_reader=self.broker.reader(),
-            membership=process.membership,
+            store=WatchedEventStore(self, process),
+            reader=self._reader("consumer"),
+            tail_reader=SeededReader(self.broker, 1000, 1.0),
+            membership=membership,
             open_publisher=self.broker.publisher,
-            rules=Registry(APPS),
+            rules=PoisonedRules(APPS, self),
             topics=TOPICS,
             partitions=self.partitions,
-            clock=RecordClock(lambda: asyncio.get_running_loop().time() + jump, lambda: self.now().timestamp() + jump),
-            random=Random(self.random.random()),
+            clock=RecordClock(lambda: loop.time() + offset_s, lambda: self.now().timestamp() + process.clock_ahead_s),
+            random=Random(process.random.random()),
         )
-        process.task = asyncio.create_task(process.consumer.run(), name=process.name)
-        CURRENT.set(None)
-        self.processes.append(process)
-        self.say(f"{process.name} starts")
+
+    def _worker(self, process: Process, membership: GatedMembership) -> ProjectionWorker:
+        return ProjectionWorker(
+            events_topic=TOPICS.events,
+            membership=membership,
+            reader=self._reader("worker"),
+            store=WatchedProjectionStore(self, process),
+            read_models=self.read_models,
+            holder=process.name,
+            random=Random(process.random.random()),
+        )
+
+    def _reader(self, role: Role) -> SeededReader:
+        reader = SeededReader(self.broker, self.poll_records_max, self.patience, self._fetched[role])
+        self._readers.append(reader)
+        return reader
 
     def crash(self, process: Process) -> None:
         """kill -9: nothing that it would do has an effect any more; the group notices after the session timeout."""
         if process.alive:
             self.say(f"{process.name} crashes")
             process.alive = False
-            self.processes.remove(process)
-            assert process.membership is not None
-            asyncio.get_running_loop().call_later(SESSION_TIMEOUT_S, process.membership.lose_session)
-
-    async def freeze(self, process: Process, seconds: float) -> None:
-        """SIGSTOP and SIGCONT."""
-        assert process.running is not None
-        assert process.membership is not None
-        if not process.running.is_set():
-            return
-        self.say(f"{process.name} freezes for {seconds:.1f} s")
-        process.running.clear()
-        await asyncio.sleep(min(seconds, SESSION_TIMEOUT_S))
-        lost = seconds > SESSION_TIMEOUT_S and process.alive
-        if lost:
-            process.membership.lose_session()
-        await asyncio.sleep(max(0.0, seconds - SESSION_TIMEOUT_S))
-        self.say(f"{process.name} thaws")
-        process.running.set()
-        if lost and process.alive:
-            await asyncio.sleep(self.random.expovariate(2))
-            if process.alive and not self._stopped(process):
-                await process.membership.notice_lost_session()
-
-    def _stopped(self, process: Process) -> bool:
-        return process.task is None or process.task.done()
-
-    async def stop(self, process: Process) -> None:
-        """SIGTERM."""
-        self.say(f"{process.name} is stopped")
-        assert process.consumer is not None
-        assert process.task is not None
-        process.consumer.stop()
-        self.processes.remove(process)
-
-    # ---- actors ----
-
-    async def apps(self) -> None:
-        copies: list[tuple[str, bytes, bytes]] = []
-        for _ in range(self.random.randint(5, 40)):
-            await asyncio.sleep(self.random.expovariate(40 / LOAD_S))
-            for _ in range(self.random.choice((1, 1, 1, 4))):
-                app = self.random.choice(APPS).app
-                owner = self.random.choice(self.owners)
-                kind = self.random.random()
-                if kind < 0.2 and copies:
-                    app, key, value = self.random.choice(copies)
-                    if self.random.random() < 0.3:
-                        value = json.dumps({**json.loads(value), "amount": 77, "operation": "CREDIT_ADD"}).encode()
-                    self.send(app, key, value, readable=True)
-                elif kind < 0.3:
-                    self.send_unreadable(app, owner)
-                else:
-                    value = self.command(owner)
-                    copies.append((app, owner.encode(), value))
-                    self.send(app, owner.encode(), value, readable=True)
-
-    def command(self, owner: str) -> bytes:
-        operation, amount = self.random.choice(
-            (
-                ("CREDIT_ADD", self.random.randint(1, 20)),
-                ("CREDIT_ADD", None),
-                ("CREDIT_SPEND", -self.random.randint(1, 30)),
-                ("CREDIT_SPEND", 5),
-                ("DAILY_REWARD", None),
-                ("CONTENT_CREATION", None),
-                ("FLY", None),
-            )
-        )
-        body = {
-            "command_id": str(uuid.UUID(int=self.random.getrandbits(128), version=4)),
-            "operation": operation,
-            "owner_id": owner,
-            "nonce": f"nonce-{self.random.randint(0, 25)}",
-            "issued_at": self.now().isoformat(),
-        }
-        if amount is not None:
-            body["amount"] = amount  # type: ignore[assignment]
-        if self.random.random() < 0.1:
-            body["not_after"] = (self.now() + timedelta(seconds=self.random.uniform(0, 3))).isoformat()
-        if self.random.random() < 0.2:
-            body["metadata"] = {"note": "x"}  # type: ignore[assignment]
-        return json.dumps(body).encode()
-
-    def send_unreadable(self, app: str, owner: str) -> None:
-        kind = self.random.randrange(4)
-        good = self.command(owner)
-        if kind == 0:
-            self.send(app, owner.encode(), b"{", readable=False)
-        elif kind == 1:
-            self.send(app, owner.encode(), None, readable=False)
-        elif kind == 2:
-            self.send(app, b"another key", good, readable=False)
-        elif self.partitions > 1:
-            wrong = (partition_of(owner.encode(), self.partitions) + 1) % self.partitions
-            self.send(app, owner.encode(), good, readable=False, partition=wrong)
-
-    def send(
-        self, app: str, key: bytes | None, value: bytes | None, *, readable: bool, partition: int | None = None
-    ) -> None:
-        where = partition_of(key or b"", self.partitions) if partition is None else partition
-        offset = self.broker.append(TOPICS.commands(app), where, key, value)
-        self.sent.append(Sent(app, where, offset, key, value, readable))
-
-    async def nemesis(self) -> None:
-        gap = self.random.choice((0.7, 2.0, 6.0))
-        background: set[asyncio.Task[None]] = set()
-        while True:
-            await asyncio.sleep(self.random.expovariate(1 / gap))
-            kind = self.random.random()
-            victim = self.random.choice(self.processes) if self.processes else None
-            if kind < 0.25 and victim is not None:
-                self.crash(victim)
-            elif kind < 0.5 and victim is not None:
-                freezing = asyncio.create_task(self.freeze(victim, self.random.uniform(0.1, 15)))
-                background.add(freezing)
-            elif kind < 0.6 and victim is not None:
-                await self.stop(victim)
-            elif kind < 0.7:
-                self.broker.available = not self.broker.available
-                self.say(f"Kafka is {'back' if self.broker.available else 'away'}")
-            elif kind < 0.8:
-                self.remove_consumed()
-            elif len(self.processes) < 4:
-                self.start_process()
-
-    def remove_consumed(self) -> None:
-        """Retention: of what is consumed, with luck including the last record, never more."""
-        for (app, partition), mark in self.record.offsets.items():
-            if self.random.random() < 0.5:
-                upto = self.random.randint(0, mark.next_offset)
-                self.broker.remove_before(TOPICS.commands(app), partition, upto)
-                self.say(f"retention removes {app}:{partition} below {upto}")
-
-    async def settle(self) -> None:
-        """No more faults: everything must come to its end by itself."""
-        self.faulty = False
-        self.broker.available = True
-        self.say("no more faults")
-        for process in self.processes:
-            assert process.running is not None
             process.running.set()
-        while len(self.processes) < 2:
-            self.start_process()
-        deadline = asyncio.get_running_loop().time() + SETTLE_LIMIT_S
-        while not self._settled():
-            if asyncio.get_running_loop().time() > deadline:
-                raise ViolationError(f"it does not come to rest: {self._unsettled()}")
-            await asyncio.sleep(0.5)
+            self._gone(process)
+            assert process.membership is not None
+            asyncio.get_running_loop().call_later(SESSION_TIMEOUT_S, process.membership.inner.lose_session)
 
-    def _settled(self) -> bool:
-        return not self._unsettled()
+    def stop(self, process: Process) -> bool:
+        """SIGTERM."""
+        if process.stopping:
+            return False
+        assert process.program is not None
+        self.say(f"{process.name} is stopped")
+        process.stopping = True
+        process.program.stop()
+        return True
 
-    def _unsettled(self) -> list[str]:
-        behind = []
-        for app in (cls.app for cls in APPS):
+    def freeze(self, process: Process, seconds: float, short: Fault, long: Fault) -> bool:
+        """SIGSTOP and SIGCONT."""
+        if not process.alive or not process.running.is_set():
+            return False
+        self.say(f"{process.name} freezes for {seconds:.1f} s")
+        self.chance.happened(long if seconds > SESSION_TIMEOUT_S else short)
+        process.running.clear()
+        loop = asyncio.get_running_loop()
+        if seconds > SESSION_TIMEOUT_S:
+            loop.call_later(SESSION_TIMEOUT_S, self._session_ends, process)
+        loop.call_later(seconds, self.thaw, process)
+        return True
+
+    def thaw(self, process: Process) -> None:
+        """It goes on where it stood."""
+        if not process.running.is_set():
+            self.say(f"{process.name} thaws")
+            process.running.set()
+
+    def lose_session(self, process: Process, notice_after_s: float) -> bool:
+        """The group goes on without a member that goes on working."""
+        if not process.at_work:
+            return False
+        self._session_ends(process, notice_after_s)
+        return True
+
+    def _session_ends(self, process: Process, notice_after_s: float | None = None) -> None:
+        if process.alive and not process.stopping:
+            assert process.membership is not None
+            self.say(f"{process.name} loses its session")
+            process.membership.inner.lose_session()
+            delay_s = process.random.expovariate(2) if notice_after_s is None else notice_after_s
+            asyncio.get_running_loop().create_task(self._notice(process, delay_s))
+
+    async def _notice(self, process: Process, delay_s: float) -> None:
+        await process.gate()
+        await asyncio.sleep(delay_s)
+        await process.gate()
+        assert process.membership is not None
+        if not process.stopping:
+            await process.membership.inner.notice_lost_session()
+
+    def _ended(self, process: Process, task: "asyncio.Task[None]") -> None:
+        process.alive = False
+        self._gone(process)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.broken = error
+
+    def _gone(self, process: Process) -> None:
+        """A supervisor starts another one, where too few are left."""
+        if process in self.processes:
+            self.processes.remove(process)
+            delay_s = 0.3 if self.settling else self._supervisor.uniform(0.3, 5)
+            asyncio.get_running_loop().call_later(delay_s, self._supervise, process.role)
+
+    def _supervise(self, role: Role) -> None:
+        if sum(process.role == role for process in self.processes) < self.wanted[role]:
+            self.start(role)
+
+    broken: BaseException | None = None
+    """What ended a process that was not asked to end."""
+
+    # ---- retention, poison, read models ----
+
+    def retention_goes_too_far(self, place: float, size: float) -> bool:
+        """Remove commands that nobody decided."""
+        behind: list[tuple[str, int, int, int]] = []
+        for app in self.apps:
             for partition in range(self.partitions):
-                end = sum(1 for one in self.sent if (one.app, one.partition) == (app, partition))
+                log = self.broker.log(TopicPartition(TOPICS.commands(app), partition))
                 mark = self.record.offsets.get((app, partition))
-                if end and (mark is None or mark.next_offset < end):
-                    behind.append(f"{app}:{partition} consumed {mark and mark.next_offset} of {end}")
-        for partition, head in self.record.heads.items():
-            if head.published_sequence < head.sequence:
-                behind.append(f"{partition} published {head.published_sequence} of {head.sequence}")
-            if head.halted_because is not None:
-                behind.append(f"{partition} halted: {head.halted_because}")
-        return behind
+                assert log is not None
+                begin = max(log.start, mark.next_offset if mark else 0)
+                if log.end > begin:
+                    behind.append((app, partition, begin, log.end))
+        if not behind:
+            return False
+        app, partition, begin, end = behind[int(place * len(behind))]
+        upto = begin + 1 + int(size * (end - begin))
+        self.say(f"  {app}:{partition} below {upto}, {begin} was next")
+        for offset in range(begin, min(upto, end)):
+            self.audit.input.removed(app, partition, offset)
+        self.broker.remove_before(TOPICS.commands(app), partition, upto)
+        self.removed_unconsumed.add(partition)
+        return True
 
-    # ---- audit ----
+    def causes_to_halt(self, partition: int) -> list[str]:
+        """What a message of a halt of this partition may say."""
+        causes = ["Offsets out of range"] if partition in self.removed_unconsumed else []
+        if self.poison is not None and not self.healed and partition == self.poisoned_partition():
+            causes.append("A record that kills the consumer" if self.poison is Fault.KILLER else "deciding failed")
+        return causes
 
-    def audit_step(self) -> None:
-        """Nothing is published that is not recorded, at every moment."""
-        rows = self.rows()
-        recorded = {(row.partition, row.sequence): row.hash.hex() for row in rows}
+    def poisoned_partition(self) -> int | None:
+        """Where the record lies that kills or raises."""
+        for submission in reversed(self.clients.plan):
+            if submission.number == "poison":
+                return partition_of(submission.key or b"", self.partitions)
+        return None
+
+    def refuses(self, one: object) -> str | None:
+        """What the tables of a read model say to an event."""
+        if self.refused is None:
+            return None
+        name, partition, sequence = self.refused
+        key: FeedKey = one.key  # type: ignore[attr-defined]
+        if (key.read_model, key.partition) != (name, partition) or key.version > 1:
+            return None
+        if any(event.sequence == sequence for event in one.events):  # type: ignore[attr-defined]
+            if name not in self.audit.refused:
+                self.audit.refused.add(name)
+                self.chance.happened(Fault.REFUSED_ROWS)
+            return f"simulated: the tables refuse {partition}:{sequence}"
+        return None
+
+    def begin_rebuild(self, name: str, seconds: float, *, dies: bool = False, restored: bool = False) -> None:
+        """A version is filled beside the active one, and swapped in after a while, if its rebuild still lives."""
+        version = self.projections.begin_rebuild(name)
+        for key in [key for key in self.audit.feeds if key not in self.projections.checkpoints]:
+            del self.audit.feeds[key]
+        self.say(f"  {name}/{version} is filled")
+        self.chance.happened(Fault.REBUILD_DIES if dies else Fault.REBUILD_RESTORED if restored else Fault.REBUILD)
+        if not dies:
+            swap: Callable[[], None] = lambda: self.swap(name, version, restored=restored)  # noqa: E731
+            asyncio.get_running_loop().call_later(seconds, swap)
+
+    def swap(self, name: str, version: int, *, restored: bool = False) -> None:
+        """The end of a rebuild, unless another one came between."""
+        if self.projections.versions[name] != version - 1:
+            return
+        self.projections.swap(name, version, after_restore=restored)
+        self.say(f"{name}/{version} is active")
         for partition in range(self.partitions):
-            records = self.broker.records(TOPICS.events, partition)
-            if records:
-                body = json.loads(records[-1].value or b"")
-                if recorded.get((body["partition"], body["sequence"])) != body["hash"]:
-                    raise ViolationError(f"invariant 10: {partition}:{body['sequence']} is published and not recorded")
-
-    def rows(self) -> list[Row]:
-        return [
-            Row(**dict(zip(EVENT_COLUMNS, row, strict=True)))  # type: ignore[arg-type]
-            for rows in self.record.events.values()
-            for row in rows
-        ]
-
-    def audit(self) -> None:
-        rows = self.rows()
-        audit_record(rows)
-        quarantine = {place: (row.key, row.value) for place, row in self.record.quarantine.items()}
-        audit_input(self.sent, rows, quarantine)
-
-        def values(topic: str) -> dict[int, list[bytes]]:
-            return {
-                partition: [record.value or b"" for record in self.broker.records(topic, partition)]
-                for partition in range(self.partitions)
-            }
-
-        audit_published(values(TOPICS.events), values(TOPICS.replays), rows)
-
-    async def live(self) -> None:
-        for topic in (TOPICS.events, TOPICS.replays, *(TOPICS.commands(cls.app) for cls in APPS)):
-            self.broker.create_topic(topic, self.partitions)
-        for _ in range(self.random.randint(1, 3)):
-            self.start_process()
-        nemesis = asyncio.create_task(self.nemesis())
-        await self.apps()
-        nemesis.cancel()
-        await self.settle()
-        self.audit()
-
-
-def quiet() -> None:
-    """No logs, and no word about coroutines that end where a simulated crash left them: a failing seed prints its
-    trace."""
-    sys.unraisablehook = lambda _: None
-    warnings.simplefilter("ignore", RuntimeWarning)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+            self.audit.feed_created(FeedKey(name, version, partition))
+        if self.projections.checkpoints.keys() != {
+            FeedKey(model, number, partition)
+            for model, number in self.projections.versions.items()
+            for partition in range(self.partitions)
+        } | {key for key in self.projections.checkpoints if key.version > self.projections.versions[key.read_model]}:
+            raise ViolationError("a version was left behind")
