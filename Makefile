@@ -40,9 +40,9 @@ bench: test-environment  ## the benchmark: commands per second, latency, memory 
 	$(STEP) "benchmark"
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)
 
-simulate: test-environment  ## the simulation with many seeds: make simulate SEEDS=200000 FIRST=0
+simulate: test-environment  ## the simulation with many seeds: make simulate SEEDS=200000 [FIRST=0] [JOBS=2]
 	$(STEP) "simulation"
-	@$(BIN)/python -m tests.simulation $(or $(SEEDS),10000) $(or $(FIRST),0)
+	@$(BIN)/python -m tests.simulation $(or $(SEEDS),10000) $(or $(FIRST),0) $(if $(JOBS),--jobs $(JOBS)) $(SIMULATE_ARGS)
 
 mutants: test-environment  ## take each guard away and see the tests notice: make mutants [ONLY="fence identity"] [JOBS=2]
 	$(STEP) "mutants"

@@ -11,8 +11,11 @@ import pytest
 from tests.simulation.fault_kinds import Fault
 
 SEEDS = 1_000
-LIMIT_S = 300
+LIMIT_S = 600
+"""On a machine that is busy otherwise: they take 25 s of CPU."""
 ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.timeout(LIMIT_S)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,7 +33,6 @@ def summary() -> dict[str, Any]:
     return loaded
 
 
-@pytest.mark.timeout(LIMIT_S)
 def test_no_seed_breaks_an_invariant(summary: dict[str, Any]) -> None:
     assert not summary["failures"], "\n\n".join(summary["failures"])
     assert summary["seeds"] == SEEDS
