@@ -1,6 +1,6 @@
 # `make run` and `make test` need nothing but Python 3.11 or newer. `make help` tells the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check bench simulate mutants down clean lock environment test-environment
+.PHONY: help run test test-all check bench simulate mutants faults soak down clean lock environment test-environment
 
 BIN := .venv/bin
 PACKAGES := ledger consumers producers projections service apps
@@ -47,6 +47,14 @@ simulate: test-environment  ## the simulation with many seeds: make simulate SEE
 mutants: test-environment  ## take each guard away and see the tests notice: make mutants [ONLY="fence identity"] [JOBS=2]
 	$(STEP) "mutants"
 	@$(BIN)/python -m tests.mutants --jobs $(or $(JOBS),2) $(if $(ONLY),--only $(ONLY))
+
+faults: test-environment  ## faults on real servers under load, then an audit: make faults MINUTES=10 SEED=1 [RATE=400]
+	$(STEP) "faults"
+	@$(BIN)/python -m tests.nemesis --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1) $(if $(RATE),--rate $(RATE)) $(FAULTS_ARGS)
+
+soak: test-environment  ## a steady load and flat memory: make soak HOURS=0.5 RATE=2000 [FAULTS=1 SEED=1]
+	$(STEP) "soak"
+	@$(BIN)/python -m tests.nemesis.soak --hours $(or $(HOURS),0.5) --rate $(or $(RATE),$(if $(FAULTS),400,2000)) $(if $(FAULTS),--faults --seed $(or $(SEED),1)) $(SOAK_ARGS)
 
 down:  ## stop what runs from LEDGER_HOME (default .ledger)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m service.stack down; else echo "nothing was ever started here"; fi
