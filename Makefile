@@ -1,10 +1,10 @@
 # `make run` and `make test` need nothing but Python 3.11 or newer. `make help` tells the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check bench simulate mutants faults soak down clean lock environment test-environment
+.PHONY: help run test test-all check audit bench simulate mutants faults soak down clean lock environment test-environment
 
 BIN := .venv/bin
 PACKAGES := ledger consumers producers projections service apps
-CHECKED := $(PACKAGES) alembic $(wildcard benchmarks) tests docs/examples
+CHECKED := $(PACKAGES) alembic scripts $(wildcard benchmarks) tests docs/examples
 # Two processes, each with servers of its own: most tests wait for servers more than they compute. JOBS=0: in one process.
 SIDE_BY_SIDE = --numprocesses $(or $(JOBS),2) --dist loadfile
 STEP = @printf '\033[1m==>\033[0m %s\n'
@@ -63,6 +63,10 @@ clean:  ## stop it and delete what was made here: the ledger's data, the environ
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m service.stack clean; fi
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+audit: test-environment  ## are vulnerabilities known of what the locks pin? Asks OSV; it says so where that does not answer
+	$(STEP) "known vulnerabilities"
+	@$(BIN)/python scripts/audit.py
 
 lock:  ## write requirements*.lock anew from pyproject.toml (needs uv)
 	scripts/lock.sh
