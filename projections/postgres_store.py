@@ -170,7 +170,11 @@ class PostgresProjectionStore:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
         try:
-            if self._connection is None or self._connection.is_closed():
+            if self._connection is not None and self._connection.is_closed():
+                # What was committed last may be lost with it (nobody waited for the disk), or the server be another
+                # one: whoever goes on with what is in memory must learn of it.
+                raise ConnectionResetError("the connection was lost")
+            if self._connection is None:
                 self._connection = await connect(self._url, role=_PROJECTOR, application=self._application)
                 await self._same_ledger.require(self._connection)
                 await self._connection.execute(sql(_PACKAGE, "commit_without_waiting"))

@@ -317,7 +317,10 @@ class PostgresEventStore:
         async with self._locks[purpose]:
             try:
                 connection = self._connections.get(purpose)
-                if connection is None or connection.is_closed():
+                if connection is not None and connection.is_closed():
+                    # Said aloud, though a new one might be had: what answers there may not be what answered before.
+                    raise ConnectionResetError("the connection was lost")
+                if connection is None:
                     connection = await self._connect(purpose)
                     self._connections[purpose] = connection
                     await self._check_identity(connection)

@@ -85,7 +85,7 @@ async def postgres_answers(database_url: str) -> str | None:
         await connection.close(timeout=_ATTEMPT_S)
     except TimeoutError:
         return f"no answer within {_ATTEMPT_S:g} s"
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         return str(error) or type(error).__name__
     return None
 

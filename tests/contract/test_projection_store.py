@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 import asyncpg
+import msgspec
 import pytest
 
 from ledger.domain.chain import GENESIS
 from ledger.domain.event import RecordedEvent
-from ledger.event_store.protocol import Appended, EventStore
+from ledger.event_store.protocol import Appended, EventStore, StoreUnavailableError
 from projections.balances.fold import last_entries
 from projections.feed import Feed, FeedKey
 from projections.postgres_store import PostgresProjectionStore
@@ -289,3 +290,33 @@ async def test_the_projector_can_write_neither_the_record_nor_which_version_is_a
     assert await connection.fetchval("SELECT count(*) FROM projections.balances_v1") == 0
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute("DELETE FROM projections.balances_v1")
+
+
+@pytest.mark.integration
+async def test_a_connection_that_was_lost_while_idle_is_not_replaced_without_a_word(
+    place_in_postgres: PlaceInPostgres,
+) -> None:
+    """A crash of the server takes back what the projector committed last, so memory must be thrown away."""
+    client = place_in_postgres.client()
+    await client.claim(keys(3), "one")
+    pid = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'test'"
+    connection = place_in_postgres.record.connection
+    assert await connection.fetchval(f"SELECT pg_terminate_backend(({pid}), 5000)")
+    with pytest.raises(StoreUnavailableError):
+        await client.active_versions()
+    assert await client.active_versions()
+
+
+async def test_what_the_record_does_not_hold_is_not_taken(place: Place) -> None:
+    """It was published, so it was recorded: the record was restored from an older copy."""
+    events = await recorded(place, 3, 10, 5)
+    client = place.client()
+    (feed,) = await client.claim({FeedKey("balances", 1, 3): None}, "one")
+    beyond = msgspec.structs.replace(events[-1], sequence=events[-1].sequence + 1, prev_hash=events[-1].hash)
+    with pytest.raises(ReadModelMismatchError, match="the record ends at 3:2"):
+        await client.advance([advance(feed, [*events, beyond])])
+    other = msgspec.structs.replace(events[-1], hash="f" * 64)
+    with pytest.raises(ReadModelMismatchError, match="another event at 3:2"):
+        await client.advance([advance(feed, [events[0], other])])
+    assert (await place.checkpoint(feed.key))["sequence"] == 0
+    assert await client.advance([advance(feed, events)]) == frozenset()
