@@ -5,6 +5,7 @@ from typing import Final
 from tests.mutants import (
     of_the_consumer,
     of_the_decisions,
+    of_the_doors,
     of_the_messages,
     of_the_producers,
     of_the_projections,
@@ -23,4 +24,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_the_projections.MUTANTS,
     *of_the_producers.MUTANTS,
     *of_the_subscriber.MUTANTS,
+    *of_the_doors.MUTANTS,
 )

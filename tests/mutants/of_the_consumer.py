@@ -13,6 +13,8 @@ _TAKEOVER: Final = "consumers/takeover.py"
 _RELAY: Final = "consumers/relay.py"
 _HELD: Final = "consumers/held_partition.py"
 _TOPICS: Final = "consumers/command_topics.py"
+_KNOWN: Final = "consumers/known_heads.py"
+_TEST_KNOWN: Final = "tests/unit/test_known_heads.py"
 _TEST_CAREFUL: Final = "tests/unit/test_careful_claims.py"
 _TEST_HALTS: Final = "tests/unit/test_ledger_consumer_guards.py"
 
@@ -344,6 +346,60 @@ MUTANTS: Final = (
         "                else:\n                    # Not before",
         "                if True:\n                    # Not before",
         (_TEST_HALTS,),
+    ),
+    Mutant(
+        "events-that-are-gone",
+        "A consumer whose partition ends earlier than it did halts it, at a claim after a lost connection.",
+        "1, 8",
+        _KNOWN,
+        "if claim.sequence < known.sequence:",
+        "if False:",
+        (_TEST_KNOWN,),
+    ),
+    Mutant(
+        "another-event-than-was-known",
+        "A consumer that finds another event where it knew one halts the partition, at a claim.",
+        "1, 8",
+        _KNOWN,
+        "if recorded is not None and recorded != known.hash:",
+        "if False:",
+        (_TEST_KNOWN,),
+    ),
+    Mutant(
+        "held-events-that-are-gone",
+        "A holder looks regularly whether the record still holds what it has committed.",
+        "1, 8",
+        _KNOWN,
+        "if head.sequence < one.sequence:",
+        "if False:",
+        (_TEST_KNOWN,),
+    ),
+    Mutant(
+        "held-event-that-is-another",
+        "A holder looks regularly whether the record still ends with the event that it has committed.",
+        "1, 8",
+        _KNOWN,
+        "elif head.hash != one.hash:",
+        "elif False:",
+        (_TEST_KNOWN,),
+    ),
+    Mutant(
+        "held-partition-that-somebody-wrote",
+        "A holder notices when something else writes under its epoch.",
+        "11",
+        _KNOWN,
+        "elif head.sequence > one.sequence:",
+        "elif False:",
+        (_TEST_KNOWN,),
+    ),
+    Mutant(
+        "ledger-behind-every-connection",
+        "Read models and queries use no database of another ledger that answers under the same address.",
+        "1, 9",
+        "ledger/event_store/identity.py",
+        "elif found != self._ledger_id:",
+        "elif False:",
+        (_TEST_KNOWN, "tests/contract/test_projection_store.py"),
     ),
     Mutant(
         "partitions-of-this-ledger",
