@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from consumers.subscriber import EventChain, LedgerSubscriber, RecordedEvent, RetryPolicy
+from ledger.broker.kafka_admin import KafkaTopicAdmin
+from ledger.broker.protocol import TopicSpec
 from ledger.messages.event_codec import encode_event
 from ledger.messages.topics import Topics
 
@@ -64,12 +65,9 @@ async def bench(bootstrap: str, partitions: int = PARTITIONS) -> AsyncIterator[B
 
 
 async def create_topics(bootstrap: str, sizes: dict[str, int]) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(name, partitions, 1) for name, partitions in sizes.items()])
-    finally:
-        await admin.close()
+    """And return when brokers tell of them, which is a moment after they were made."""
+    async with KafkaTopicAdmin(bootstrap) as admin:
+        await admin.create([TopicSpec(name, partitions, 1, -1) for name, partitions in sizes.items()])
 
 
 async def until(condition: Callable[[], Any], what: str) -> None:
