@@ -4,7 +4,7 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_SIMULATION: Final = "tests/simulation/test_simulation.py"
+_SIMULATION: Final = "tests/simulation/test_simulation.py::test_no_seed_breaks_an_invariant"
 _BATCH: Final = "consumers/batch.py"
 _APPENDING: Final = "consumers/appending.py"
 _LOOP: Final = "consumers/ledger_consumer.py"

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 TEST_LIMIT_S: Final = 60
 """Of one test. A mutant may hang where the product does not; a test that runs into this limit has noticed it."""
 
-TRIAL_LIMIT_S: Final = 300
+TRIAL_LIMIT_S: Final = 600
 """Of all tests of one mutant together."""
 
 BASELINE_LIMIT_S: Final = 1_200
