@@ -266,6 +266,9 @@ class LedgerConsumer:
             held.trying = trying
         if await self._process(records):
             held.tried(len(records))
+            # A partition whose input never pauses is at its end again and again, though no poll comes back empty.
+            if held.halted_because is None and self._caught_up(held):
+                await self._holdings.calm([held])
 
     def _caught_up(self, held: HeldPartition) -> bool:
         return all(self._reader.caught_up(tp) for tp in self._assigned if tp.partition == held.partition)

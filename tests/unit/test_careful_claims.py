@@ -15,6 +15,7 @@ from consumers.ledger_consumer import LedgerConsumer
 from consumers.record_clock import RecordClock
 from ledger.event_store.protocol import AppendBatch, AppendResult
 from ledger.messages.command_codec import encode_command
+from ledger.messages.partitioning import partition_of
 from ledger.messages.topics import Topics
 from ledger.operations import Registry
 from ledger.testing.broker import InMemoryBroker
@@ -58,7 +59,7 @@ async def broker() -> InMemoryBroker:
 
 
 @asynccontextmanager
-async def consumer_of(store: CountingStore, broker: InMemoryBroker) -> AsyncIterator[None]:
+async def consumer_of(store: InMemoryEventStore, broker: InMemoryBroker, partitions: int = 1) -> AsyncIterator[None]:
     consumer = LedgerConsumer(
         holder="heir",
         store=store,
@@ -68,7 +69,7 @@ async def consumer_of(store: CountingStore, broker: InMemoryBroker) -> AsyncIter
         open_publisher=broker.publisher,
         rules=Registry((ExampleAppOperations,)),
         topics=TOPICS,
-        partitions=1,
+        partitions=partitions,
         clock=RecordClock(),
         random=Random(1),
     )
@@ -115,3 +116,38 @@ async def test_whoever_looks_for_a_culprit_begins_with_a_single_record(store: Co
     held.try_each_alone()
     assert held.careful
     assert held.careful_batch == 1
+
+
+async def test_a_partition_whose_input_never_pauses_does_not_keep_the_others_waiting() -> None:
+    """Found by a fault run: a poll never came back empty, so partitions waited until a thousand commands had trickled
+    in to their neighbour, one by one."""
+    partitions = 2
+    owners = {partition_of(owner.encode(), partitions): owner for owner in ("ada", "bob", "eve", "joe", "sue")}
+    broker = InMemoryBroker()
+    for topic in (TOPICS.events, TOPICS.replays, TOPICS.commands("example-app")):
+        broker.create_topic(topic, partitions)
+
+    def send(partition: int) -> None:
+        one = command(owners[partition], "CREDIT_ADD", 1)
+        broker.append(TOPICS.commands("example-app"), partition, one.owner_id.encode(), encode_command(one))
+
+    class TricklingStore(InMemoryEventStore):
+        """With every transaction the neighbour gets one command more."""
+
+        transactions = 0
+
+        async def append(self, batch: AppendBatch) -> AppendResult:
+            self.transactions += 1
+            send(0)
+            return await super().append(batch)
+
+    record = InMemoryRecord.initialised(UUID(int=1), partitions, lambda: datetime.now(UTC))
+    store = TricklingStore(record)
+    for partition in owners:
+        send(partition)
+        assert await store.claim(partition, "killed")
+    async with consumer_of(store, broker, partitions):
+        async with asyncio.timeout(30):
+            while not record.events.get(1):  # noqa: ASYNC110 - the record tells nobody
+                await asyncio.sleep(0.01)
+    assert store.transactions < 20
