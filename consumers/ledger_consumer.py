@@ -50,6 +50,9 @@ TOPICS_REFRESH_S: Final = 3.0
 """How soon a new app's topic is consumed."""
 
 REJOIN_WAIT_MAX_S: Final = 1.0
+SAY_AWAY_AGAIN_S: Final = 60.0
+"""What stays away, or goes on refusing to let us in, is spoken of again after so long."""
+
 STOP_DRAIN_LIMIT_S: Final = 10.0
 """How long a graceful stop waits for the publication of what is committed."""
 
@@ -98,6 +101,7 @@ class LedgerConsumer:
         self._topics_read_at: float | None = None
         self._assigned: frozenset[TopicPartition] = frozenset()
         self._away: str | None = None
+        self._say_away_again_at = 0.0
         self._stopping = False
 
     def stop(self) -> None:
@@ -352,8 +356,10 @@ class LedgerConsumer:
         await self._membership.rejoin()
 
     def _say_away(self, error: Exception) -> None:
-        if self._away != str(error):
+        now = asyncio.get_running_loop().time()
+        if self._away != str(error) or now >= self._say_away_again_at:
             self._away = str(error)
+            self._say_away_again_at = now + SAY_AWAY_AGAIN_S
             say = log.error if isinstance(error, ForeignLedgerError) else log.warning
             say("waiting: a server is away", error=str(error))
 

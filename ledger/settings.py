@@ -52,6 +52,10 @@ class Settings(BaseSettings):
 
     kafka_projector_principal: str = "User:ledger-projector"
     kafka_operator_principal: str = "User:ledger-operator"
+    kafka_http_principal: str | None = None
+    """Of an HTTP service that publishes for the API keys of all apps. None: it logs in as `service_app`, and publishes
+    as that app only."""
+
     kafka_app_principals: dict[str, str] = {}
     """Principals of apps, as JSON, `{"shop": "User:shop-prod"}`; that of an app that is not named is `User:<app>`."""
 

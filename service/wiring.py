@@ -54,6 +54,8 @@ class Wiring:
             projector=settings.kafka_projector_principal,
             operator=settings.kafka_operator_principal,
             apps=settings.kafka_app_principals,
+            http=settings.kafka_http_principal,
+            http_app=settings.service_app,
         )
 
     def reader(self) -> KafkaRecordReader:

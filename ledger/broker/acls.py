@@ -68,6 +68,12 @@ class Principals:
     apps: Mapping[str, str] = field(default_factory=dict)
     """Of apps that are not `User:<app>`."""
 
+    http: str | None = None
+    """Of an HTTP service that publishes for the API keys of all apps; None: it is the app `http_app` and no other."""
+
+    http_app: str = ""
+    """The app whose own routes and subscriber the HTTP service has."""
+
     def of_app(self, app: str) -> str:
         """The principal of one app."""
         return self.apps.get(app, f"User:{app}")
@@ -102,6 +108,10 @@ def wanted_acls(topics: Topics, apps: Collection[str], principals: Principals) -
     ]
     for app in sorted(apps):
         acls += _of_app(topics, app, principals.of_app(app))
+    if principals.http is not None:
+        own = _of_app(topics, principals.http_app, principals.http)
+        acls += [acl for acl in own if acl.name != topics.commands(principals.http_app)]
+        acls.append(Acl(principals.http, "WRITE", "topic", "prefixed", commands))
     return acls
 
 
@@ -176,6 +186,8 @@ def _distinct(apps: Collection[str], principals: Principals) -> None:
         "the projection workers (LEDGER_KAFKA_PROJECTOR_PRINCIPAL)": principals.projector,
         "the operator (LEDGER_KAFKA_OPERATOR_PRINCIPAL)": principals.operator,
     } | {f"the app {app} (LEDGER_KAFKA_APP_PRINCIPALS)": principals.of_app(app) for app in sorted(apps)}
+    if principals.http is not None:
+        named["the HTTP service (LEDGER_KAFKA_HTTP_PRINCIPAL)"] = principals.http
     for part, principal in named.items():
         if principal in parts:
             raise PrincipalsClashError(

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import asyncpg
 import typer
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from ledger.broker.kafka_servers import KafkaSecurityError
 from ledger.broker.protocol import AccessDeniedError, BrokerUnavailableError, PublishError
@@ -43,12 +44,7 @@ class Session:
         try:
             return Settings()
         except ValidationError as error:
-            wrong = "; ".join(
-                f"LEDGER_{'_'.join(str(part) for part in detail['loc']).upper()}: {detail['msg']}"
-                if detail["loc"]
-                else detail["msg"]  # several that contradict each other: the text names them
-                for detail in error.errors()
-            )
+            wrong = "; ".join(_told(detail) for detail in error.errors(include_input=False))
             raise CliError(ExitCode.USAGE, f"a setting is wrong: {wrong}", "correct the environment variable") from None
 
     @cached_property
@@ -155,3 +151,10 @@ async def _ended(work: Callable[[Session], Awaitable[ExitCode | None]], session:
         raise CliError(
             ExitCode.UNAVAILABLE, f"Postgres refuses: {error}", "check LEDGER_DATABASE_URL and the rights of its user"
         ) from error
+
+
+def _told(detail: ErrorDetails) -> str:
+    """One wrong setting by its name; where several contradict each other, the text names them."""
+    if not detail["loc"]:
+        return detail["msg"].removeprefix("Value error, ")
+    return f"LEDGER_{'_'.join(str(part) for part in detail['loc']).upper()}: {detail['msg']}"

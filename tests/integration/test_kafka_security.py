@@ -1,6 +1,7 @@
 """Kafka's doors, on a broker that demands TLS, a login and rights: who must gets in, and nobody else."""
 
 import asyncio
+import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, NoError, TopicAuthorizationFailedError, for_code
 
+from consumers import ledger_consumer
 from consumers.subscriber import LedgerSubscriber, RecordedEvent, RetryPolicy, TopicsNotReadyError, list_parked
 from ledger.broker.acls import Acl, AclsRefusedError
 from ledger.broker.kafka_acls import KafkaAclAdmin
@@ -35,6 +37,7 @@ from ledger.messages.topics import Topics
 from producers import KafkaUnavailable, LedgerClient, SyncLedgerClient, TopicUnusable
 from projections.command_lag import KafkaCommandLogs
 from service.stack.answering import kafka_answers
+from tests.cli_process import ROOT
 from tests.secured_kafka import CERTIFICATE_USER, OPERATOR, password_of
 from tests.secured_ledger import SecuredLedger, ledger, rights_in, running, until
 
@@ -105,6 +108,18 @@ async def test_the_command_line_publishes_as_the_operator(ledger: SecuredLedger)
 def test_the_client_for_scripts_is_let_in(ledger: SecuredLedger) -> None:
     with SyncLedgerClient(APP, ledger.kafka.address, security=ledger.kafka.login(APP)) as client:
         assert client.publish("CREDIT_ADD", new_owner(), "n-1").topic == ledger.topics.commands(APP)
+
+
+async def test_the_example_of_the_guide_is_let_in(ledger: SecuredLedger) -> None:
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "docs/examples/with_login.py", new_owner()),
+        cwd=ROOT,
+        env=ledger.environment(APP),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        printed, _ = await program.communicate()
+    assert printed.decode() == "published to ledger.commands.example-app\n"
 
 
 async def test_a_certificate_of_the_client_is_a_login_too(ledger: SecuredLedger) -> None:
@@ -197,11 +212,14 @@ async def test_servers_named_by_their_owner_are_asked_with_a_login(ledger: Secur
     assert "LEDGER_KAFKA_PASSWORD" in wrong
 
 
-async def test_a_consumer_that_is_not_let_in_says_so_and_goes_on_trying(ledger: SecuredLedger) -> None:
+async def test_a_consumer_that_is_not_let_in_goes_on_saying_so_and_trying(
+    ledger: SecuredLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_consumer, "SAY_AWAY_AGAIN_S", 0.1)
     consumer = ledger.wiring("ledger", "wrong").consumer(2)
     with structlog.testing.capture_logs() as logs:
         async with running(consumer):
-            await until(lambda: any("LEDGER_KAFKA_PASSWORD" in str(entry.get("error")) for entry in logs))
+            await until(lambda: sum("LEDGER_KAFKA_PASSWORD" in str(entry.get("error")) for entry in logs) > 1)
     assert "hush-" not in str(logs)
 
 

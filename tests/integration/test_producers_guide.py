@@ -18,7 +18,7 @@ SHOWN = re.findall(r"\[(docs/examples/\S+)\]\(\S+\):\n\n```python\n(.*?)```", GU
 
 
 def test_every_example_is_shown_as_it_is() -> None:
-    assert {name for name, _ in SHOWN} == {"docs/examples/shop.py", "docs/examples/top_up.py"}
+    assert {name for name, _ in SHOWN} == {f"docs/examples/{name}.py" for name in ("shop", "top_up", "with_login")}
     for name, code in SHOWN:
         assert code == (ROOT / name).read_text()
 

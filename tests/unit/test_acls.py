@@ -70,6 +70,20 @@ def test_an_app_that_is_called_like_the_ledger_gets_no_right_to_the_groups_of_th
     assert groups == ["ledger.ledger."]
 
 
+def test_an_http_service_for_all_apps_writes_their_commands_and_reads_none() -> None:
+    acls = wanted_acls(TOPICS, APPS, Principals(http="User:http", http_app="shop"))
+    own = {(acl.operation, acl.resource, acl.name) for acl in acls if acl.principal == "User:http"}
+    assert own == {
+        ("WRITE", "topic", "ledger.commands."),
+        ("READ", "topic", "ledger.parked.shop"),
+        ("WRITE", "topic", "ledger.parked.shop"),
+        ("READ", "topic", "ledger.events"),
+        ("READ", "topic", "ledger.replays"),
+        ("READ", "group", "ledger.shop."),
+        ("READ", "group", "shop."),
+    }
+
+
 def test_the_names_follow_the_prefix() -> None:
     acls = wanted_acls(Topics("blue"), ["shop"], Principals())
     assert {acl.name.split(".")[0] for acl in acls} == {"blue", "shop"}
@@ -83,6 +97,7 @@ def test_the_names_follow_the_prefix() -> None:
         (["ledger-operator"], Principals()),
         (["shop", "till"], Principals(apps={"shop": "User:till"})),
         (["shop"], Principals(projector="User:ledger")),
+        (["shop"], Principals(http="User:shop", http_app="shop")),
     ],
 )
 def test_two_parts_that_are_one_principal_are_refused(apps: list[str], principals: Principals) -> None:
