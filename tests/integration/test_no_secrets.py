@@ -130,7 +130,7 @@ async def test_the_whole_path_with_a_login_for_each_process_shows_no_secret(
         contextlib.AsyncExitStack() as stack,
         httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}", timeout=30) as http,
     ):
-        secrets = (SENTINEL, password_of(ledger.database_url))
+        secrets = [SENTINEL, password_of(ledger.database_url)]
         processes = []
         for name, own in LOGINS_OF.items():
             environment = own_environment(common, database_environment(logins, own))
@@ -177,6 +177,21 @@ async def test_the_whole_path_with_a_login_for_each_process_shows_no_secret(
             assert done.code == 0, (line, done.err)
             output += [done.out, done.err]
         await ledger.until("SELECT balance FROM ledger.account WHERE owner_id = 'linus'", 10)
+
+        wanted = ("--app", "example-app", "--scope", "read")
+        made = await ledger_cli("keys", "create", *wanted, "--json", environment=environment)
+        assert made.code == 0, made.err
+        key = made.document["key"]  # shown here, once, and nowhere again
+        secrets += [key, key.rpartition("_")[2]]
+        async with asyncio.timeout(WAIT_S):
+            while (await http.get("/balance/ada")).status_code != 401:  # noqa: ASYNC110 - another process decides
+                await asyncio.sleep(0.1)
+        for header in ({"Authorization": f"Bearer {key}"}, {"X-API-Key": key}, {"X-API-Key": f"{key}{SENTINEL}"}):
+            for path, body in (("/balance/ada", None), ("/ledger", top_up), (f"/{SENTINEL[:4]}", None)):
+                answer = await http.request("GET" if body is None else "POST", path, json=body, headers=header)
+                output.append(answer.text + str(answer.headers))
+        listed = await ledger_cli("keys", "list", "--json", environment=environment)
+        output += [listed.out, listed.err]
         status = await ledger_cli("status", "--json", environment=environment)
         assert "ledger_id" in status.out, status.err
         output += [status.out, status.err, command_lines()]
@@ -196,6 +211,7 @@ async def test_the_whole_path_with_a_login_for_each_process_shows_no_secret(
     assert "as the owner of everything" not in "\n".join(output)
 
 
+@pytest.mark.slow
 async def test_what_cannot_connect_says_so_without_the_secret(ledger: LedgerOnServers, tmp_path: Path) -> None:
     port = choose_free(1)[0]
     common = cli_environment(ledger, tmp_path) | {"LEDGER_LOG_LEVEL": "DEBUG", "LEDGER_HTTP_PORT": str(port)}
@@ -234,6 +250,7 @@ async def test_what_cannot_connect_says_so_without_the_secret(ledger: LedgerOnSe
         # A password that is changed there and not yet here ends no process.
         await consumer.until_said("password authentication failed")
         await projector.until_said("password authentication failed")
+    assert consumer.text.count("as the owner of everything") == 1, consumer.text
     output += [consumer.text, projector.text]
     async with (
         running("http", wrong) as http,
