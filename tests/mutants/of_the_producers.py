@@ -254,8 +254,8 @@ MUTANTS: Final = (
         "Of one owner only one row is on its way at a time.",
         "4",
         _IMPORTER,
-        "        if line_up is None:\n",
-        "        if True:\n",
+        "        owner_id = row.request.owner_id\n",
+        "        owner_id = str(row.line)\n",
         (_TEST_IMPORTER,),
     ),
     Mutant(

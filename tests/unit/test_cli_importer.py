@@ -39,12 +39,16 @@ class Client:
 
     def __init__(self, failure: Callable[[str, UUID], Exception | None] = lambda nonce, command_id: None) -> None:
         self.decided: list[tuple[str, str]] = []
+        self._ids: dict[tuple[str, str], UUID] = {}
         self.under_way_max = 0
         self._under_way = 0
         self._failure = failure
         self._random = random.Random(3)
 
     async def submit(self, operation: str, owner_id: str, nonce: str, amount: int, **more: Any) -> Outcome:
+        assert isinstance(more["command_id"], UUID), "without an id every try would be a new request"
+        first_id = self._ids.setdefault((owner_id, nonce), more["command_id"])
+        assert more["command_id"] == first_id, "another request for the same row"
         self._under_way += 1
         self.under_way_max = max(self.under_way_max, self._under_way)
         try:
