@@ -105,7 +105,7 @@ MUTANTS: Final = (
         _CONSUMPTION,
         "            await assigned.lane.take(event)\n            assigned.next_offset = record.offset + 1\n",
         "            assigned.next_offset = record.offset + 1\n            await assigned.lane.take(event)\n",
-        (f"{_TEST_KAFKA}::test_a_failing_handler_is_tried_again_then_halts_and_a_restart_begins_with_its_event",),
+        ("tests/unit/test_subscriber_consumption.py",),
     ),
     Mutant(
         "later-events-of-a-parked-owner",
@@ -245,7 +245,7 @@ MUTANTS: Final = (
         _ASSIGNMENT,
         "        consumer.pause(*assigned)\n",
         "",
-        (_TEST_KAFKA, "tests/unit/test_subscriber_consumption.py"),
+        ("tests/unit/test_subscriber_consumption.py",),
     ),
     Mutant(
         "offsets-are-committed-by-the-kit",

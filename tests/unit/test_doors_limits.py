@@ -135,7 +135,8 @@ async def test_more_than_may_be_under_way_is_503_and_places_are_given_back(http:
     async with asyncio.timeout(10):
         while slow.waiting < UNDER_WAY_MAX:  # noqa: ASYNC110  (the requests turn on the same loop)
             await asyncio.sleep(0)
-    refused = await http.post("/wait")
+    async with asyncio.timeout(10):
+        refused = await http.post("/wait")
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
     assert refused.json() == {"detail": "3 requests are under way already; nothing was sent, try again"}
     assert (await http.get("/health")).status_code == 200

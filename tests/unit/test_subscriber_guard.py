@@ -101,6 +101,23 @@ def test_a_known_position_with_another_hash_is_refused() -> None:
         guard.judge(msgspec.structs.replace(HISTORY[1], hash="00" * 32))
 
 
+def test_a_repetition_from_further_back_than_hashes_are_kept_must_follow_its_own_chain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guard_module, "RECENT_HASHES_MAX", 2)
+    guard = SequenceGuard(0, BEGINNING)
+    fed(guard, HISTORY[:20])
+    assert fed(guard, HISTORY[3:6]) == []
+    with pytest.raises(OtherHistoryError, match="given again but does not follow"):
+        guard.judge(msgspec.structs.replace(HISTORY[6], prev_hash="00" * 32))
+
+
+def test_another_event_before_the_place_than_the_one_that_was_seen_is_refused() -> None:
+    guard = SequenceGuard(0, Checkpoint(5, HISTORY[4].hash))
+    with pytest.raises(OtherHistoryError, match="event 0:5 was seen with the hash"):
+        guard.recall(OTHER_HISTORY[4])
+
+
 def test_an_event_of_another_partition_is_refused() -> None:
     with pytest.raises(OtherHistoryError, match="find out who else writes"):
         SequenceGuard(1, BEGINNING).judge(HISTORY[0])

@@ -99,6 +99,24 @@ async def test_a_parked_owner_waits_and_is_released_in_order() -> None:
     assert not events.parked_owners
 
 
+async def test_a_parked_owners_later_events_wait_though_their_handlers_would_succeed() -> None:
+    handled: list[int] = []
+    failing = {1}
+
+    async def handle(event: RecordedEvent) -> None:
+        if event.sequence in failing:
+            raise RuntimeError("no luck")
+        handled.append(event.sequence)
+
+    events = listening(handle)
+    made = [events.chain.posted("ada", "CREDIT_ADD", 1) for _ in range(3)]
+    assert await events.give(*made) == (Outcome.PARKED,) * 3
+    assert handled == []
+    failing.clear()
+    await events.retry("ada")
+    assert handled == [1, 2, 3]
+
+
 async def test_a_failing_handler_halts_if_the_app_chose_so() -> None:
     seen = Seen()
     seen.failing = {"ada"}
