@@ -170,7 +170,8 @@ async def test_a_body_that_does_not_arrive_is_408(http: httpx.AsyncClient) -> No
         yield b"[1,"
         await never.wait()
 
-    answer = await http.post("/read", content=stalling(), headers={"Content-Type": "application/json"})
+    async with asyncio.timeout(10):
+        answer = await http.post("/read", content=stalling(), headers={"Content-Type": "application/json"})
     assert answer.status_code == 408
     assert "did not arrive within" in answer.json()["detail"]
 

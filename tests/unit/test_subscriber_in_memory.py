@@ -206,8 +206,9 @@ async def test_an_attempt_that_takes_too_long_is_cancelled_and_counts_as_failed(
             raise
 
     policy = RetryPolicy(attempts=2, attempt_limit_s=0.01, first_backoff_s=0)
-    with pytest.raises(HandlingFailedError, match="TimeoutError"):
-        await Delivery(policy).deliver([route(stuck)], EVENT)
+    async with asyncio.timeout(10):
+        with pytest.raises(HandlingFailedError, match="TimeoutError"):
+            await Delivery(policy).deliver([route(stuck)], EVENT)
     assert len(cancelled) == 2
 
 
