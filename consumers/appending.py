@@ -7,7 +7,14 @@ from typing import Final
 
 import structlog
 
-from consumers.batch import DecodedRecord, Facts, PartitionPlan, accounts_to_load, decide_partition
+from consumers.batch import (
+    DecodedRecord,
+    Facts,
+    PartitionPlan,
+    UndecidableError,
+    accounts_to_load,
+    decide_partition,
+)
 from consumers.held_partition import HeldPartition
 from consumers.record_clock import RecordClock
 from ledger.domain.command import Command
@@ -21,6 +28,15 @@ DECISIONS_OF_A_BATCH_MAX: Final = 1_000
 """Times that one batch may be decided again after look-ups: more means that look-ups and keys contradict each other."""
 
 log: Final = structlog.get_logger("ledger.consumer")
+
+
+@dataclass(frozen=True, slots=True)
+class Undecidable:
+    """A record on which deciding raised."""
+
+    record: str
+    """`app:partition:offset`"""
+    because: str
 
 
 @dataclass(slots=True)
@@ -37,8 +53,8 @@ class AppendOutcome:
     """The record's clock at the commit."""
     lost: set[int] = field(default_factory=set)
     """Partitions that other consumers hold by now: nothing of them was committed."""
-    failed: dict[int, str] = field(default_factory=dict)
-    """Partitions on which deciding raised: nothing of them was committed."""
+    failed: dict[int, Undecidable] = field(default_factory=dict)
+    """Partitions on which deciding raised: what lies before that record may be committed, nothing else of them."""
 
 
 class BatchAppender:
@@ -109,12 +125,12 @@ class BatchAppender:
                 facts.accounts.update(await self._store.load_accounts(missing))
             plans = []
             for partition, records in list(remaining.items()):
-                try:
-                    plans.append(decide_partition(held[partition], records, self._rules, facts, self._clock.now()))
-                except Exception as error:  # a defect of the rules must neither be skipped nor stop other partitions
-                    log.exception("deciding failed", partition=partition)
+                plan = self._decide_partition(held[partition], records, facts, outcome)
+                if plan is None:
                     del remaining[partition]
-                    outcome.failed[partition] = f"deciding failed: {type(error).__name__}: {error}"
+                else:
+                    remaining[partition] = records[: plan.consumed]
+                    plans.append(plan)
             commands = {key for plan in plans for key in plan.unasked_commands}
             nonces = {key for plan in plans for key in plan.unasked_nonces}
             if not commands and not nonces:
@@ -122,6 +138,22 @@ class BatchAppender:
             # No unique key fires for a command that is wrongly decided as rejected: so the record is asked first.
             facts.learn(commands, nonces, await self._store.look_up(commands, nonces))
         raise RecordMismatchError("a batch does not settle after look-ups; run `ledger verify`")
+
+    def _decide_partition(
+        self, held: HeldPartition, records: Sequence[DecodedRecord], facts: Facts, outcome: AppendOutcome
+    ) -> PartitionPlan | None:
+        """Decide these records, or those before the first that cannot be decided; None when that is the first."""
+        while records:
+            try:
+                return decide_partition(held, records, self._rules, facts, self._clock.now())
+            except UndecidableError as error:
+                culprit, cause = records[error.index], error.__cause__
+                log.error("deciding failed", record=culprit.name, exc_info=cause)
+                outcome.failed[held.partition] = Undecidable(
+                    culprit.name, f"deciding {culprit.name} failed: {type(cause).__name__}: {cause}"
+                )
+                records = records[: error.index]
+        return None
 
     async def _look_up_all(self, remaining: Mapping[int, Sequence[DecodedRecord]], facts: Facts) -> None:
         commands = [

@@ -41,6 +41,19 @@ class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
     record: Record
     content: Command | Unreadable
 
+    @property
+    def name(self) -> str:
+        """As operators name it: `app:partition:offset`."""
+        return f"{self.app}:{self.record.partition}:{self.record.offset}"
+
+
+class UndecidableError(Exception):
+    """Deciding a record raised: a defect of the rules. `index` says which of the batch's records."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index
+
 
 @dataclass(slots=True)
 class Facts:
@@ -132,17 +145,21 @@ def decide_partition(
     """Decide these records, in their order. Changes nothing but the plan that it returns.
 
     Raises:
-        Exception: a defect; nothing of this partition may be committed then.
+        UndecidableError: a defect; what lies before that record can still be decided alone.
     """
     occurred_at = now if held.occurred_at is None or now > held.occurred_at else held.occurred_at
     plan = PartitionPlan(held, held.sequence, held.hash, occurred_at, len(records), {})
     last: dict[str, Record] = {}
-    for decoded in records:
-        last[decoded.app] = decoded.record
-        if isinstance(decoded.content, Unreadable):
-            plan.quarantine.append(_quarantined(decoded, decoded.content))
-        else:
-            _decide_command(plan, decoded.content, decoded.record.offset, rules[decoded.app], facts)
+    undecided = 0
+    try:
+        for undecided, decoded in enumerate(records):  # noqa: B007 - where an error left it
+            last[decoded.app] = decoded.record
+            if isinstance(decoded.content, Unreadable):
+                plan.quarantine.append(_quarantined(decoded, decoded.content, held.generations.get(decoded.app, 1)))
+            else:
+                _decide_command(plan, decoded.content, decoded.record.offset, rules[decoded.app], facts)
+    except Exception as error:  # whatever a rule raises must neither be skipped nor stop other partitions
+        raise UndecidableError(undecided) from error
     plan.marks = {app: mark_of(record) for app, record in last.items()}
     return plan
 
@@ -259,7 +276,7 @@ def _decide_command(plan: PartitionPlan, command: Command, offset: int, rules: A
     plan.hash = new_hash
 
 
-def _quarantined(decoded: DecodedRecord, unreadable: Unreadable) -> QuarantinedRecord:
+def _quarantined(decoded: DecodedRecord, unreadable: Unreadable, generation: int) -> QuarantinedRecord:
     record = decoded.record
     return QuarantinedRecord(
         decoded.app,
@@ -270,4 +287,5 @@ def _quarantined(decoded: DecodedRecord, unreadable: Unreadable) -> QuarantinedR
         unreadable.detail,
         record.key,
         record.value,
+        generation,
     )

@@ -1,5 +1,6 @@
 """A partition that this process holds: what it knows of it, all of it committed."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import blake2b
 from typing import Final
@@ -10,7 +11,7 @@ from ledger.broker.protocol import Record
 from ledger.domain.account import Account
 from ledger.domain.position import Position
 from ledger.event_store.keys import CommandKey
-from ledger.event_store.protocol import AccountKey, Claim, ConsumedMark
+from ledger.event_store.protocol import AccountKey, Claim, ConsumedMark, Halt
 
 ACCOUNTS_REMEMBERED_MAX: Final = 400_000
 """Over all partitions of a process. An account takes about 250 bytes."""
@@ -38,6 +39,7 @@ class HeldPartition:
         self.hash = claim.hash
         self.occurred_at: datetime | None = claim.occurred_at
         self.marks: dict[str, ConsumedMark] = dict(claim.marks)
+        self.generations: Mapping[str, int] = claim.generations
         self.begun: set[str] = set()
         """Apps whose log has been compared with the mark."""
         self.unverified: dict[str, ConsumedMark] = {}
@@ -59,9 +61,16 @@ class HeldPartition:
         self.trying: str | None = None
         """The record that this claim has said to try alone."""
         self.halted_because: str | None = None
-        self.halt_noted = False
         self.contradicted = False
         """Whether the record contradicts what this process knows: then what it knows is kept, to be compared again."""
+        self.halted_record: str | None = None
+        """The record (`app:partition:offset`) at which it is halted, where one is to blame."""
+        self.halted_apps: dict[str, str] = {}
+        """By app: why nothing of that app's log is read, while others go on."""
+        self.noted_halt = Halt()
+        """What the record says about halts of this partition."""
+        self.out_of_range: set[str] = set()
+        """Apps whose position was looked at again because the log did not hold it."""
 
     @property
     def careful(self) -> bool:
@@ -77,6 +86,16 @@ class HeldPartition:
         """One of the next records cannot be processed: find out which."""
         self.careful_records_left = CAREFUL_RECORDS_MAX
         self.careful_batch = 1
+
+    def reads(self, app: str) -> bool:
+        """Whether this app's commands are consumed."""
+        return self.halted_because is None and app not in self.halted_apps
+
+    def forget_log(self, app: str) -> None:
+        """Compare this app's log with the mark again before it is read on: it may be another one by now."""
+        self.begun.discard(app)
+        self.unverified.pop(app, None)
+        self.first_offsets.pop(app, None)
 
     def next_offset(self, app: str) -> int:
         """Where reading this app's commands goes on."""

@@ -9,15 +9,18 @@ import structlog
 
 from consumers.held_partition import HeldPartition
 from consumers.known_heads import KnownHeads, contradicted
-from consumers.record_clock import SKEW_ALARM_S, RecordClock
+from consumers.record_clock import SKEW_ALARM_S, SKEW_LIMIT_S, RecordClock
 from consumers.relay import Relay
 from consumers.takeover import check_published
 from ledger.broker.protocol import RecordReader
-from ledger.event_store.protocol import TRYING_CLAIMS_MAX, EventStore, StoreUnavailableError
+from ledger.event_store.protocol import TRYING_CLAIMS_MAX, EventStore, Halt, StoreUnavailableError
 from ledger.messages.topics import Topics
 
 HOLD_CHECK_S: Final = 5.0
 """How often a holder says that it lives, and learns whether it still is one: a busy one learns it from the fence."""
+
+TAIL_RETRY_S: Final = 3.0
+"""How soon the end of a partition of the events that could not be read (it has no leader) is asked for again."""
 
 log: Final = structlog.get_logger("ledger.consumer")
 
@@ -35,6 +38,7 @@ class Holdings:
         topics: Topics,
         partitions: int,
         clock: RecordClock,
+        skew_limit_s: float = SKEW_LIMIT_S,
     ) -> None:
         self.held: dict[int, HeldPartition] = {}
         self.changed = True
@@ -45,13 +49,20 @@ class Holdings:
         self._topics = topics
         self._partitions = partitions
         self._clock = clock
+        self._skew_limit_s = skew_limit_s
         self._skewed = False
+        self._waits_because: str | None = None
+        """Why nothing at all is decided here until the clocks agree again."""
+        self._tails_asked_at: float | None = None
+        self._tailless: frozenset[int] = frozenset()
         self._in_doubt: dict[int, int] = {}
         self._known_heads = KnownHeads()
         self._checked_at = 0.0
 
     def readable(self) -> list[HeldPartition]:
         """What may be read now."""
+        if self._waits_because is not None:
+            return []
         return [held for held in self.held.values() if held.published_checked and held.halted_because is None]
 
     async def take_over(self, wanted: frozenset[int], turned: Callable[[], None]) -> frozenset[int]:
@@ -90,20 +101,34 @@ class Holdings:
         self._in_doubt = {held.partition: held.epoch for held in self.held.values()}
         self.drop(self.held)
 
-    def halt(self, held: HeldPartition, because: str) -> None:
-        """Nothing of this partition is consumed any more; the others go on."""
+    def halt(self, held: HeldPartition, because: str, record: str | None = None) -> None:
+        """Nothing of this partition is consumed any more; the others go on. `record` (`app:partition:offset`) names the
+        one at which it stands, where one is to blame: an operator can put it aside."""
         held.halted_because = because
+        held.halted_record = record
         self.changed = True
         log.error(
             "HALTED: this partition stands still until an operator acts", partition=held.partition, because=because
         )
 
+    def halt_app(self, held: HeldPartition, app: str, because: str) -> None:
+        """Nothing of this app is consumed on this partition any more; other apps and partitions go on."""
+        held.halted_apps[app] = because
+        self.changed = True
+        log.error(
+            "HALTED: nothing of this app is consumed on this partition until an operator acts",
+            app=app,
+            partition=held.partition,
+            because=because,
+        )
+
     async def note_halts(self) -> None:
-        """Write the halts where `ledger status` finds them."""
+        """Write the halts, and their ends, where `ledger status` finds them."""
         for held in self.held.values():
-            if held.halted_because is not None and not held.halt_noted:
-                await self._store.note_halted(held.partition, held.epoch, held.halted_because)
-                held.halt_noted = True
+            halt = Halt(held.halted_because or self._waits_because, held.halted_record, dict(held.halted_apps))
+            if halt != held.noted_halt:
+                await self._store.note_halted(held.partition, held.epoch, halt)
+                held.noted_halt = halt
 
     async def calm(self, idle: Sequence[HeldPartition]) -> None:
         """The input of these is at its end: no record of theirs kills anybody."""
@@ -115,15 +140,34 @@ class Holdings:
     async def check(self) -> frozenset[int]:
         """Every HOLD_CHECK_S: the partitions that others have claimed.
 
-        A stale member's late claim fences an idle holder without its knowing, and the stale member lets go again.
+        A stale member's late claim fences an idle holder without its knowing, and the stale member lets go again. What
+        an operator has taken is dropped, and claimed again by the next `take_over`.
         """
         now = asyncio.get_running_loop().time()
         if now - self._checked_at < HOLD_CHECK_S:
             return frozenset()
         self._checked_at = now
         await self.compare()
-        epochs = {held.partition: held.epoch for held in self.held.values()}
-        return frozenset(epochs.keys() - await self._store.note_alive(epochs))
+        return await self.lost_among(self.held)
+
+    async def lost_among(self, partitions: Iterable[int]) -> frozenset[int]:
+        """Which of these, held until now or in doubt, another consumer has claimed.
+
+        Those that were taken and are free again, as an operator's intervention leaves them, are no longer held and not
+        lost: nobody else works on them, and this process still may.
+        """
+        asked = frozenset(partitions)
+        epochs = {held.partition: held.epoch for held in self.held.values() if held.partition in asked}
+        epochs = {partition: epoch for partition, epoch in self._in_doubt.items() if partition in asked} | epochs
+        alive = await self._store.note_alive(epochs)
+        if alive.clock is not None:
+            self.set_clock(alive.clock)
+        if alive.released:
+            log.info("an operator has acted, claiming again", partitions=sorted(alive.released))
+            self.drop(alive.released)
+            for partition in alive.released:
+                self._in_doubt.pop(partition, None)
+        return frozenset(epochs.keys() - alive.held - alive.released)
 
     def check_soon(self) -> None:
         """A server was away: what answers now may not be what answered before, so look at it before anything else."""
@@ -157,6 +201,20 @@ class Holdings:
         if skewed and not self._skewed:
             log.error("CLOCK SKEW: this machine's clock and the database's differ; set both by NTP", ahead_s=ahead_s)
         self._skewed = skewed
+        waits = abs(ahead_s) > self._skew_limit_s
+        if waits == (self._waits_because is not None):
+            return
+        self.changed = True
+        if waits:
+            self._waits_because = (
+                f"CLOCK SKEW: the clock of {self._holder} differs from the database's by {ahead_s:+.0f} s, more than "
+                f"{self._skew_limit_s:g} s: not_after would be judged wrongly; set both clocks by NTP, and it goes on "
+                "by itself (docs/operating.md, 'Clocks')"
+            )
+            log.error("HALTED: nothing is decided until the clocks agree", because=self._waits_because)
+        else:
+            self._waits_because = None
+            log.warning("the clocks agree again, going on", ahead_s=ahead_s)
 
     async def _release(self, given_up: Iterable[HeldPartition]) -> None:
         # Halted partitions keep their count of tries, so that a record that kills is not tried anew wherever they move.
@@ -182,21 +240,51 @@ class Holdings:
         elif claim.trying_claims >= TRYING_CLAIMS_MAX:
             self.halt(
                 held,
-                f"the record {claim.trying} was tried {claim.trying_claims} times, and each time the process died; "
-                "look at it, then follow docs/operating.md, 'A record that kills the consumer'",
+                f"the record {_record_name(claim.trying, partition)} was tried {claim.trying_claims} times, and each "
+                "time the process died; run a version that survives it, then "
+                f"`ledger recover partition {partition}`, or put it into quarantine: `ledger recover record "
+                f"{_record_name(claim.trying, partition)}` (docs/operating.md, 'A record that kills the consumer')",
+                _record_name(claim.trying, partition),
             )
         return True
 
     async def _check_published(self) -> None:
         unchecked = {held.partition: held.sequence for held in self.held.values() if not held.published_checked}
-        if unchecked:
-            wrong = await check_published(self._tail_reader, self._store, self._topics, unchecked)
-            for partition in unchecked:
+        now = asyncio.get_running_loop().time()
+        waited = self._tails_asked_at is None or now - self._tails_asked_at >= TAIL_RETRY_S
+        if unchecked and (waited or unchecked.keys() - self._tailless):
+            found = await check_published(self._tail_reader, self._store, self._topics, unchecked)
+            self._tails_asked_at = asyncio.get_running_loop().time()
+            tailless = unchecked.keys() - found.keys()
+            if tailless - self._tailless:
+                log.error(
+                    "WAITING: the ends of the published events cannot be read; the other partitions go on",
+                    topic=self._topics.events,
+                    partitions=sorted(tailless),
+                )
+            self._tailless = frozenset(tailless)
+            for partition, because in found.items():
                 held = self.held[partition]
                 held.published_checked = True
-                if partition in wrong:
-                    self.halt(held, wrong[partition])
+                self.changed = True
+                if because is not None:
+                    self.halt(held, because)
                 else:
                     # Not before the comparison: what an older copy of the record publishes again would lie behind the
                     # events that it lacks, and the end of the topic would look right, now or at the next start.
                     self._relay.begin(partition, held.epoch, held.published_at_claim, held.sequence)
+
+
+def _record_name(trying: str | None, partition: int) -> str:
+    """`app:offset`, as the head keeps it, as operators name it: `app:partition:offset`."""
+    app, _, offset = (trying or "").partition(":")
+    return f"{app}:{partition}:{offset}"
+
+
+def undecidable_to_do(partition: int, record: str) -> str:
+    """What an operator can do about a record at which a partition stands."""
+    return (
+        "run operations that can decide it (`ledger verify` tells whether the record is sound), then `ledger recover "
+        f"partition {partition}`, or put it into quarantine: `ledger recover record {record}` (docs/operating.md, 'A "
+        "record that cannot be decided')"
+    )

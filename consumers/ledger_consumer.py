@@ -5,6 +5,7 @@ by a change of the assignment. It never skips a record: a partition that cannot 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Final
@@ -16,8 +17,8 @@ from consumers.back_off import BackOff
 from consumers.batch import DecodedRecord
 from consumers.command_topics import CommandTopics
 from consumers.held_partition import HeldPartition
-from consumers.holdings import Holdings
-from consumers.record_clock import RecordClock
+from consumers.holdings import Holdings, undecidable_to_do
+from consumers.record_clock import SKEW_LIMIT_S, RecordClock
 from consumers.relay import Relay
 from consumers.takeover import TailTimeoutError, begin_reading, verify_first
 from ledger.broker.protocol import (
@@ -53,8 +54,11 @@ REJOIN_WAIT_MAX_S: Final = 1.0
 SAY_AWAY_AGAIN_S: Final = 60.0
 """What stays away, or goes on refusing to let us in, is spoken of again after so long."""
 
-STOP_DRAIN_LIMIT_S: Final = 10.0
-"""How long a graceful stop waits for the publication of what is committed."""
+STOP_DRAIN_LIMIT_S: Final = 8.0
+"""How long a graceful stop waits for the publication of what is committed; the next holder publishes the rest."""
+
+STOP_RELEASE_LIMIT_S: Final = 2.0
+"""How long it waits for Postgres to take the partitions back; otherwise they are claimed as those of the dead are."""
 
 AWAY_ERRORS: Final = (BrokerUnavailableError, StoreUnavailableError, TailTimeoutError)
 
@@ -78,6 +82,7 @@ class LedgerConsumer:
         partitions: int,
         clock: RecordClock,
         random: Random,
+        skew_limit_s: float = SKEW_LIMIT_S,
     ) -> None:
         """`holder` names this process for people; `reader` reads commands, `tail_reader` the ends of the events."""
         self._store = store
@@ -93,6 +98,7 @@ class LedgerConsumer:
             topics=topics,
             partitions=partitions,
             clock=clock,
+            skew_limit_s=skew_limit_s,
         )
         self._appender = BatchAppender(store, rules, clock, self._relay.published_sequence)
         self._command_topics = CommandTopics(reader, topics, rules.keys(), partitions)
@@ -100,13 +106,15 @@ class LedgerConsumer:
         self._random = random
         self._topics_read_at: float | None = None
         self._assigned: frozenset[TopicPartition] = frozenset()
+        self._leaderless: frozenset[TopicPartition] = frozenset()
+        """Partitions of command topics whose logs cannot be asked for now."""
         self._away: str | None = None
         self._say_away_again_at = 0.0
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     def stop(self) -> None:
         """Ask the loop to finish the batch in hand and to leave."""
-        self._stopping = True
+        self._stopping.set()
 
     async def run(self) -> None:
         """Run until `stop` is called.
@@ -118,7 +126,7 @@ class LedgerConsumer:
         back_off = BackOff(self._random)
         clean = False
         try:
-            while not self._stopping:
+            while not self._stopping.is_set():
                 self._membership.turned()
                 try:
                     await self._turn()
@@ -126,7 +134,7 @@ class LedgerConsumer:
                     self._say_away(error)
                     self._holdings.changed = True
                     self._holdings.check_soon()
-                    await asyncio.sleep(back_off.next_s())
+                    await self._back_off(back_off)
                 except CommitOutcomeUnknownError as error:
                     self._say_away(error)
                     self._holdings.doubt_all()
@@ -140,14 +148,19 @@ class LedgerConsumer:
     async def _start(self) -> None:
         back_off = BackOff(self._random)
         for start in (self._check_identity, self._reader.start, self._tail_reader.start, self._membership.start):
-            while not self._stopping:
+            while not self._stopping.is_set():
                 try:
                     await start()
                     break
                 except AWAY_ERRORS as error:
                     self._say_away(error)
-                    await asyncio.sleep(back_off.next_s())
+                    await self._back_off(back_off)
         self._say_back()
+
+    async def _back_off(self, back_off: BackOff) -> None:
+        """Wait a little longer each time, but not longer than until a stop is asked for."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), back_off.next_s())
 
     async def _check_identity(self) -> None:
         identity = await self._store.identity()
@@ -160,10 +173,12 @@ class LedgerConsumer:
     async def _leave(self, clean: bool) -> None:
         await self._relay.drain(STOP_DRAIN_LIMIT_S)
         if clean:  # otherwise the record in hand may be what ended this process, and the next holder is to know
-            await self._holdings.release_all()
-        await self._membership.stop()
-        await self._reader.stop()
-        await self._tail_reader.stop()
+            try:
+                async with asyncio.timeout(STOP_RELEASE_LIMIT_S):
+                    await self._holdings.release_all()
+            except TimeoutError:
+                log.warning("leaving without a word to the record: it does not answer", limit_s=STOP_RELEASE_LIMIT_S)
+        await asyncio.gather(self._membership.stop(), self._reader.stop(), self._tail_reader.stop())
 
     async def _turn(self) -> None:
         wanted = self._membership.wanted
@@ -197,7 +212,14 @@ class LedgerConsumer:
     async def _refresh_topics(self) -> None:
         now = asyncio.get_running_loop().time()
         if self._topics_read_at is None or now - self._topics_read_at >= TOPICS_REFRESH_S:
+            known = dict(self._command_topics.app_of)
             if await self._command_topics.refresh():
+                self._holdings.changed = True
+                for topic in known.keys() - self._command_topics.app_of.keys():
+                    # It was deleted, or has another size: what comes back under its name may be another log.
+                    for held in self._holdings.held.values():
+                        held.forget_log(known[topic])
+            if self._leaderless and await self._reader.reachable_bounds(self._leaderless):
                 self._holdings.changed = True
             self._topics_read_at = now
 
@@ -207,20 +229,21 @@ class LedgerConsumer:
         readable = {held.partition: held for held in self._holdings.readable()}
         wanted = [TopicPartition(topic, partition) for topic in self._command_topics.app_of for partition in readable]
         unknown = [tp for tp in wanted if self._command_topics.app_of[tp.topic] not in readable[tp.partition].begun]
-        bounds = await self._reader.bounds(unknown) if unknown else {}
+        bounds = await self._reader.reachable_bounds(unknown) if unknown else {}
+        leaderless = frozenset(unknown) - bounds.keys()
+        if leaderless - self._leaderless:
+            log.error("WAITING: these have no leader; the others go on", partitions=sorted(map(str, leaderless)))
+        self._leaderless = leaderless
         for topic_partition, bound in bounds.items():
-            held = readable[topic_partition.partition]
-            if held.halted_because is None:
-                because = begin_reading(held, self._command_topics.app_of[topic_partition.topic], bound)
-                if because is not None:
-                    self._holdings.halt(held, because)
-        positions = {
-            topic_partition: readable[topic_partition.partition].next_offset(
-                self._command_topics.app_of[topic_partition.topic]
-            )
-            for topic_partition in wanted
-            if readable[topic_partition.partition].halted_because is None
-        }
+            held, app = readable[topic_partition.partition], self._command_topics.app_of[topic_partition.topic]
+            because = begin_reading(held, app, bound)
+            if because is not None:
+                self._holdings.halt_app(held, app, because)
+        positions = {}
+        for topic_partition in wanted:
+            held, app = readable[topic_partition.partition], self._command_topics.app_of[topic_partition.topic]
+            if held.reads(app) and app in held.begun:
+                positions[topic_partition] = held.next_offset(app)
         self._reader.assign(positions)
         self._assigned = frozenset(positions)
         self._holdings.changed = False
@@ -232,25 +255,32 @@ class LedgerConsumer:
         try:
             polled = await self._reader.poll(records_max, POLL_WAIT_S, among)
         except OffsetOutOfRangeError as error:
-            self._holdings.halt(
-                self._holdings.held[error.topic_partition.partition],
-                f"{error}: retention has removed commands that nobody decided, or the topic was truncated; follow "
-                "docs/operating.md, 'Offsets out of range'",
-            )
+            self._look_again(error)
             return []
         records = []
         for record in polled:
             held = self._holdings.held[record.partition]
             app = self._command_topics.app_of[record.topic]
-            if held.halted_because is not None:
+            if not held.reads(app):
                 continue  # nothing of it is consumed: it is read again when an operator has acted
             if app in held.unverified:
                 because = verify_first(held, app, record)
                 if because is not None:
-                    self._holdings.halt(held, because)
+                    self._holdings.halt_app(held, app, because)
             else:
                 records.append(record)
-        return [record for record in records if self._holdings.held[record.partition].halted_because is None]
+        return records
+
+    def _look_again(self, error: OffsetOutOfRangeError) -> None:
+        """What the log holds now says what has happened to it: retention, or another log under the same name."""
+        held = self._holdings.held[error.topic_partition.partition]
+        app = self._command_topics.app_of[error.topic_partition.topic]
+        if app in held.out_of_range:  # it was looked at, and looked right
+            self._holdings.halt_app(held, app, f"{error}; see docs/operating.md, 'Offsets out of range'")
+            return
+        held.out_of_range.add(app)
+        held.forget_log(app)
+        self._holdings.changed = True
 
     async def _turn_carefully(self, held: HeldPartition) -> None:
         """A holder died at this position without progress: try few records at a time, and say which before."""
@@ -320,8 +350,9 @@ class LedgerConsumer:
             plan.commit()
             self._relay.noted(partition, outcome.published_sequences[partition])
             self._relay.add(partition, plan.events, replays)
-        for partition, because in outcome.failed.items():
-            self._holdings.halt(self._holdings.held[partition], because)
+        for partition, failed in outcome.failed.items():
+            because = f"{failed.because}; {undecidable_to_do(partition, failed.record)}"
+            self._holdings.halt(self._holdings.held[partition], because, failed.record)
 
     def _isolate(self, by_partition: Mapping[int, Sequence[DecodedRecord]], error: Exception) -> None:
         """The record refuses this batch for a reason that no waiting mends: find the one command that it refuses, by
@@ -331,23 +362,19 @@ class LedgerConsumer:
         alone = len(held) == 1 and len(by_partition[held[0].partition]) == 1
         for one in held:
             if alone:
-                because = f"the record refuses {self._tried(by_partition)}: {error}; run `ledger verify`"
-                self._holdings.halt(one, because)
+                [[tried]] = by_partition.values()
+                because = f"the record refuses {tried.name}: {error}; {undecidable_to_do(one.partition, tried.name)}"
+                self._holdings.halt(one, because, tried.name)
             else:
                 one.try_each_alone()
         self._holdings.changed = True
 
-    @staticmethod
-    def _tried(by_partition: Mapping[int, Sequence[DecodedRecord]]) -> str:
-        return ", ".join(
-            f"{one.record.topic}:{one.record.partition}:{one.record.offset}"
-            for records in by_partition.values()
-            for one in records
-        )
-
     # ---- losing, leaving, saying ----
 
     async def _fenced(self, partitions: frozenset[int]) -> None:
+        partitions = await self._holdings.lost_among(partitions)
+        if not partitions:
+            return  # an operator has taken them: they are claimed again, and the others go on
         # What a stale member still holds may have been claimed by others meanwhile: it gives everything up, and one
         # rebalance later every partition has exactly one holder again. Jitter, so that two such members part.
         log.warning("fenced: other consumers hold these partitions", partitions=sorted(partitions))

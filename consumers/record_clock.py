@@ -8,6 +8,10 @@ from typing import Final
 SKEW_ALARM_S: Final = 5.0
 """A difference between the record's clock and this machine's that raises an alarm."""
 
+SKEW_LIMIT_S: Final = 300.0
+"""A difference at which nothing more is decided, unless the setting says otherwise: nobody knows which of the clocks is
+wrong, and by a wrong one `not_after` would be judged wrongly for ever."""
+
 
 class RecordClock:
     """One clock for all ledger consumers, wherever they run: that of the database that they share."""

@@ -23,6 +23,9 @@ from ledger.messages.topics import Topics
 EVENTS_WAITING_MAX: Final = 20_000
 """Committed events of a process that wait for publication before the ledger consumer stops taking commands."""
 
+REPLAYS_BATCH_MAX: Final = 500
+"""Replays that are published after each batch of events while both wait: a backlog of one does not starve the other."""
+
 REPLAYS_WAITING_MAX: Final = 10_000
 """Per partition. Replays are best effort: the oldest are dropped, and whoever waits for them asks again."""
 
@@ -173,8 +176,9 @@ class _PartitionRelay:
         while True:
             try:
                 await self._wait_for_work()
-                await self._publish_events()
-                await self._publish_replays()
+                while self.published < self._committed or self._replays:
+                    await self._publish_events()
+                    await self._publish_replays()
                 back_off.reset()
             except (PublishError, BrokerUnavailableError, StoreUnavailableError) as error:
                 # In doubt: the trailing mark is where a new publisher begins again, from memory or from the record.
@@ -199,7 +203,7 @@ class _PartitionRelay:
             await self._work.wait()
 
     async def _publish_events(self) -> None:
-        while self.published < self._committed:
+        if self.published < self._committed:
             events = await self._next_events()
             await self._publish(self._relay._topics.events, events)
             self.published = events[-1].sequence
@@ -217,8 +221,7 @@ class _PartitionRelay:
 
     async def _publish_replays(self) -> None:
         if self._replays:
-            replays = list(self._replays)
-            self._replays.clear()
+            replays = [self._replays.popleft() for _ in range(min(len(self._replays), REPLAYS_BATCH_MAX))]
             await self._publish(self._relay._topics.replays, replays)
 
     async def _publish(self, topic: str, events: Sequence[RecordedEvent]) -> None:

@@ -19,31 +19,38 @@ TAIL_READ_LIMIT_S: Final = 4.0
 TAIL_RECORDS_MAX: Final = 500
 
 
+_RECREATED: Final = (
+    "if this is the right cluster and the old log is gone for good, begin with the new one: `ledger recover topic "
+    "{app}` (docs/operating.md, 'A topic that was recreated')"
+)
+
+
 class TailTimeoutError(Exception):
-    """The last published events did not arrive in time: back off and claim again."""
+    """None of the last published events arrived in time: back off and ask again."""
 
 
 def begin_reading(held: HeldPartition, app: str, bounds: Bounds) -> str | None:
-    """Prepare where an app's commands are read on; what contradicts the record, or None.
+    """Prepare where an app's commands are read on; what contradicts the record, or None: nothing of that app is read.
 
     The last consumed record is read again and compared by the loop (`verify_first`), because a recreated or truncated
     topic need not be out of range.
     """
     held.begun.add(app)
     mark = held.marks.get(app)
+    consumed = 0 if mark is None else mark.next_offset
+    if bounds.start > consumed:
+        return (
+            f"the topic of {app} begins at offset {bounds.start}, but only {consumed} records of it are consumed: "
+            f"retention has removed {bounds.start - consumed} that nobody decided; raise the topic's retention, then "
+            f"go on where it begins: `ledger recover offsets {app}` (docs/operating.md, 'Offsets out of range')"
+        )
     if mark is None:
         held.first_offsets[app] = bounds.start
         return None
     if bounds.end < mark.next_offset:
         return (
             f"the topic of {app} ends at offset {bounds.end}, but {mark.next_offset} records of it are consumed: it "
-            "was truncated or recreated; restore the topic, or follow docs/operating.md, 'A topic that was recreated'"
-        )
-    if bounds.start > mark.next_offset:
-        return (
-            f"the topic of {app} begins at offset {bounds.start}, but only {mark.next_offset} records of it are "
-            "consumed: retention has removed commands that nobody decided; follow docs/operating.md, 'Offsets out of "
-            "range'"
+            f"was truncated or recreated; {_RECREATED.format(app=app)}"
         )
     if bounds.start <= mark.last_offset:
         held.unverified[app] = mark
@@ -59,27 +66,28 @@ def verify_first(held: HeldPartition, app: str, record: Record) -> str | None:
         return None
     return (
         f"the record at {record.topic}:{record.partition}:{record.offset} is not the one that was consumed at offset "
-        f"{expected.last_offset}: the topic was recreated or is another cluster's; restore the topic, or follow "
-        "docs/operating.md, 'A topic that was recreated'"
+        f"{expected.last_offset}: the topic was recreated or is another cluster's; {_RECREATED.format(app=app)}"
     )
 
 
 async def check_published(
     reader: RecordReader, store: EventStore, topics: Topics, heads: Mapping[int, int]
-) -> dict[int, str]:
+) -> dict[int, str | None]:
     """Compare the last published event of each partition (with the sequence of its head) with the record.
 
     A record that was restored from an older copy lacks events that apps have seen; it must not go on and give the same
     sequences to other events.
 
+    A partition whose end cannot be read now (it has no leader) is left out, and the others go on without it.
+
     Returns:
-        What contradicts the record, by partition.
+        What contradicts the record, or None, by partition.
 
     Raises:
         TailTimeoutError, BrokerUnavailableError, StoreUnavailableError.
     """
-    last = await _last_published(reader, [TopicPartition(topics.events, partition) for partition in heads])
-    found: dict[int, str] = {}
+    last, reached = await _last_published(reader, [TopicPartition(topics.events, partition) for partition in heads])
+    found: dict[int, str | None] = dict.fromkeys(sorted(reached))
     to_compare: dict[Position, str] = {}
     for partition, event in last.items():
         if isinstance(event, str):
@@ -106,8 +114,9 @@ async def check_published(
 
 async def _last_published(
     reader: RecordReader, partitions: Collection[TopicPartition]
-) -> dict[int, RecordedEvent | str]:
-    bounds = await reader.bounds(partitions)
+) -> tuple[dict[int, RecordedEvent | str], set[int]]:
+    """The last event of each partition that has one, and the partitions whose end was reached."""
+    bounds = await reader.reachable_bounds(partitions)
     waiting = {topic_partition: bound.end for topic_partition, bound in bounds.items() if bound.end > bound.start}
     reader.assign({topic_partition: end - 1 for topic_partition, end in waiting.items()})
     last: dict[int, RecordedEvent | str] = {}
@@ -120,9 +129,12 @@ async def _last_published(
         for topic_partition in [tp for tp in waiting if reader.caught_up(tp)]:
             del waiting[topic_partition]
         if waiting and asyncio.get_running_loop().time() > deadline:
-            raise TailTimeoutError(f"the ends of {', '.join(map(str, waiting))} did not arrive")
+            if len(waiting) == len(bounds):
+                raise TailTimeoutError(f"the ends of {', '.join(map(str, waiting))} did not arrive")
+            break
     reader.assign({})
-    return last
+    reached = {tp.partition for tp in bounds if tp not in waiting}
+    return {partition: event for partition, event in last.items() if partition in reached}, reached
 
 
 def _read(record: Record) -> RecordedEvent | str:

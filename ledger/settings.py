@@ -124,6 +124,9 @@ class Settings(BaseSettings):
     read_wait_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     """How long a read waits for the read model to reach a position before it answers 503."""
 
+    clock_skew_limit_s: Annotated[float, Field(gt=0)] = 300.0
+    """A difference between a ledger consumer's clock and the database's at which it decides nothing more."""
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def database(self, url: SecretStr | None) -> str | None:

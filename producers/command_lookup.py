@@ -38,6 +38,8 @@ class Quarantined:
     reason: str
     detail: str
     status: str
+    retried_as: UUID | None = None
+    """The command id under which an operator published it again; None also where that was not noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,12 @@ class PostgresCommandLookup:
             raise RecordUnavailable(f"Postgres: {type(error).__name__}: {error}") from error
         if row["quarantine_reason"] is None:
             return Found(event, None, row["next_offset"])
-        quarantined = Quarantined(row["quarantine_reason"], row["quarantine_detail"], row["quarantine_status"])
+        quarantined = Quarantined(
+            row["quarantine_reason"],
+            row["quarantine_detail"],
+            row["quarantine_status"],
+            row["quarantine_retried_as"],
+        )
         return Found(event, quarantined, row["next_offset"])
 
     async def _event(self, connection: Any, row: Any) -> RecordedEvent | None:

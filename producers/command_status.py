@@ -161,14 +161,18 @@ def status_of(command_id: UUID, owner_id: str, found: Found, place: Place | None
             balance=event.balance_after,
         )
     if found.quarantined is not None:
-        if found.quarantined.status == "retried":  # an operator published it again; its copy waits to be decided
-            return CommandStatus(command_id=command_id, owner_id=owner_id, state="RECEIVED")
+        detail, retried_as = found.quarantined.detail, found.quarantined.retried_as
+        if found.quarantined.status == "retried":
+            if retried_as in (None, command_id):  # an operator published it again; its copy waits to be decided
+                return CommandStatus(command_id=command_id, owner_id=owner_id, state="RECEIVED")
+            # Mended under another id: under this one it will never be decided.
+            detail += f"; an operator published it again as command {retried_as}"
         return CommandStatus(
             command_id=command_id,
             owner_id=owner_id,
             state="QUARANTINED",
             reason=found.quarantined.reason,
-            detail=found.quarantined.detail,
+            detail=detail,
         )
     if place is not None and (found.next_offset is None or place.offset >= found.next_offset):
         return CommandStatus(command_id=command_id, owner_id=owner_id, state="RECEIVED")

@@ -1,6 +1,7 @@
 """How the ledger's parts are, as Postgres and Kafka show it."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -38,6 +39,8 @@ class ConsumerPartition:
     """Since its holder last said that it lives."""
     waiting: int | None = None
     """Commands in Kafka that nobody has decided yet; None when that is not known."""
+    halted_apps: Mapping[str, str] = field(default_factory=dict)
+    """By app: why nothing of that app is consumed here, while others go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,7 @@ class HealthReader:
                     row["unpublished"],
                     row["halted_because"],
                     row["silent_s"],
+                    halted_apps=json.loads(row["halted_apps"] or "{}"),
                 )
                 for row in heads
             ],
@@ -161,6 +165,14 @@ class HealthReader:
 def _consumer_part(partitions: list[ConsumerPartition]) -> Part:
     problems = [
         f"partition {one.partition} is halted: {one.halted_because}" for one in partitions if one.halted_because
+    ]
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for one in partitions:
+        for app, because in one.halted_apps.items():
+            by_reason.setdefault((app, because), []).append(str(one.partition))
+    problems += [
+        f"{app} is halted on partition {', '.join(numbers)}: {because}"
+        for (app, because), numbers in sorted(by_reason.items())
     ]
     orphans = [str(one.partition) for one in partitions if one.holder is None]
     if not partitions:

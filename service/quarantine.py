@@ -5,6 +5,7 @@ id is decided once. The record of what was done names the operator.
 """
 
 from dataclasses import dataclass
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -64,7 +65,7 @@ async def retry_quarantined(
     found = await find_waiting(connection, wanted)
     partitions = (await read_identity(connection)).partitions
     mended = found.value if value is None else value
-    key, partition = _address(found, mended, partitions)
+    key, partition, command_id = _address(found, mended, partitions)
     topic = wiring.topics.commands(found.app)
     publisher = wiring.publisher()
     await publisher.start()
@@ -75,7 +76,7 @@ async def retry_quarantined(
         await publisher.stop()
     with_what = "with another value" if value is not None else "as it was"
     resolution = f"published again {with_what} at {topic}:{partition}:{offset} by {operator}"
-    if not await resolve_quarantined(connection, wanted, "retried", resolution):
+    if not await resolve_quarantined(connection, wanted, "retried", resolution, command_id):
         raise QuarantineError(
             f"{wanted} was {resolution}, but somebody else resolved it at the same moment; the ledger decides the "
             "command once"
@@ -97,8 +98,8 @@ async def discard_quarantined(
     return found
 
 
-def _address(found: Quarantined, value: bytes | None, partitions: int) -> tuple[bytes, int]:
-    """The right key and partition of a value; refused where the ledger could not read it there either."""
+def _address(found: Quarantined, value: bytes | None, partitions: int) -> tuple[bytes, int, UUID]:
+    """The right key and partition of a value, and its command id; refused where the ledger could not read it either."""
     try:
         owner_id = msgspec.json.decode(value or b"", type=CommandMessage).owner_id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -109,7 +110,7 @@ def _address(found: Quarantined, value: bytes | None, partitions: int) -> tuple[
     decoded = decode_command(found.app, key, value, partition, partitions)
     if isinstance(decoded, Unreadable):
         raise QuarantineError(f"{found.id} {_again(decoded.detail, found.id)}")
-    return key, partition
+    return key, partition, decoded.command_id
 
 
 def _again(why: str, wanted: QuarantineId) -> str:

@@ -93,6 +93,7 @@ class Wiring:
             partitions=partitions,
             clock=RecordClock(),
             random=SystemRandom(),
+            skew_limit_s=self.settings.clock_skew_limit_s,
         )
 
     def projector(self) -> ProjectionWorker:

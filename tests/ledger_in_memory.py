@@ -113,17 +113,18 @@ class LedgerInMemory:
         await self.until(lambda: head.consumed >= count and len(self.published(partition)) >= head.sequence)
 
     async def until_halted(self, partition: int) -> str:
-        """Wait until the partition stands still, and answer why."""
-        await self.until(lambda: self.record.heads[partition].halted_because is not None)
-        return self.record.heads[partition].halted_because or ""
+        """Wait until the partition stands still, wholly or for the app, and answer why."""
+        await self.until(lambda: partition in self.halted())
+        head = self.record.heads[partition]
+        return head.halted_because or "; ".join((head.halted_apps or {}).values())
 
     def published(self, partition: int) -> list[RecordedEvent]:
         """What `ledger.events` carries."""
         return [decode_event(record.value) for record in self.broker.records(self.topics.events, partition)]
 
     def halted(self) -> set[int]:
-        """The partitions that stand still."""
-        return {number for number, head in self.record.heads.items() if head.halted_because is not None}
+        """The partitions that stand still, wholly or for the app."""
+        return {number for number, head in self.record.heads.items() if head.halted_because or head.halted_apps}
 
     def consumed(self, partition: int, app: str = APP) -> int:
         """The next offset of the partition's commands."""

@@ -18,6 +18,8 @@ QUERY_LIMIT_S: Final = 5.0
 """A question is repeated until then while partitions change their leader or brokers do not answer."""
 
 QUERY_BACKOFF_S: Final = 0.1
+LEADERS_WAIT_S: Final = 0.5
+"""How long the leaders of some partitions are waited for before the others are asked without them."""
 
 _READ_COMMITTED: Final = 1
 _EARLIEST: Final = -2
@@ -67,6 +69,30 @@ async def log_bounds(
                 await asyncio.sleep(QUERY_BACKOFF_S)
     except TimeoutError as error:
         raise BrokerUnavailableError(f"the ends of the logs cannot be learned: {failure or error!r}") from error
+
+
+async def reachable_log_bounds(
+    client: AIOKafkaClient, kafka: KafkaServers, topic_partitions: Collection[TopicPartition]
+) -> Mapping[TopicPartition, Bounds]:
+    """What the logs of those partitions hold that have a leader; the others are left out.
+
+    Raises:
+        BrokerUnavailableError: no partition has a leader that is known, or one that has did not answer in time.
+    """
+    if not topic_partitions:
+        return {}
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LEADERS_WAIT_S
+    while True:
+        led = [tp for tp in topic_partitions if client.cluster.leader_for_partition(tp) not in (None, -1)]
+        if len(led) == len(topic_partitions) or loop.time() >= deadline:
+            break
+        for topic in {tp.topic for tp in topic_partitions}:
+            client.add_topic(topic)
+        if not await client.force_metadata_update():
+            raise BrokerUnavailableError("no broker tells which broker leads the partitions")
+        await asyncio.sleep(QUERY_BACKOFF_S)
+    return await log_bounds(client, kafka, led)
 
 
 async def _topic_sizes(client: AIOKafkaClient) -> dict[str, int]:

@@ -29,6 +29,10 @@ START_LIMIT_S: Final = 10.0
 STOP_LIMIT_S: Final = 3.0
 
 
+_ABANDONED: Final[set[asyncio.Future[None]]] = set()
+"""Producers whose start was cancelled, being closed: the loop alone would not keep their tasks from being collected."""
+
+
 class KafkaPublisher:
     """Publisher on a real cluster. See the protocol for what each method promises."""
 
@@ -39,7 +43,7 @@ class KafkaPublisher:
         self._failure: PublishError | None = None
         self._ended: asyncio.Future[None] | None = None
         """Done with the first failure, so that publications under way do not wait for their limit."""
-        self._abandoning: asyncio.Task[None] | None = None
+        self._abandoning: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Connect and get a producer id. Raises BrokerUnavailableError; may be called again then."""
@@ -62,6 +66,12 @@ class KafkaPublisher:
             if want is not None:  # brokers give a producer id only to whoever may write something
                 raise AccessDeniedError(want) from error
             raise await unreachable(self._kafka, error) from error
+        except asyncio.CancelledError:
+            # Whoever is cancelled does not wait; `stop` does, and without it the task still closes the connections.
+            self._abandoning = asyncio.ensure_future(_abandon(producer))
+            _ABANDONED.add(self._abandoning)
+            self._abandoning.add_done_callback(_ABANDONED.discard)
+            raise
         self._producer = producer
         self._ended = asyncio.get_running_loop().create_future()
 

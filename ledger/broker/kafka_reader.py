@@ -22,7 +22,7 @@ from aiokafka.errors import OffsetOutOfRangeError as KafkaOffsetOutOfRangeError
 from aiokafka.protocol.fetch import FetchRequest
 
 from ledger.broker.bounded import finish_within
-from ledger.broker.cluster_queries import log_bounds, partition_counts
+from ledger.broker.cluster_queries import log_bounds, partition_counts, reachable_log_bounds
 from ledger.broker.fetched_records import FetchedRecords
 from ledger.broker.kafka_servers import KafkaServers
 from ledger.broker.protocol import (
@@ -160,6 +160,10 @@ class KafkaRecordReader:
     async def bounds(self, topic_partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Bounds]:
         """`end` is the last stable offset: where this reader would stop. Raises BrokerUnavailableError."""
         return await log_bounds(self._connected(), self._kafka, topic_partitions)
+
+    async def reachable_bounds(self, topic_partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Bounds]:
+        """Like `bounds`, without partitions that have no leader. Raises BrokerUnavailableError."""
+        return await reachable_log_bounds(self._connected(), self._kafka, topic_partitions)
 
     async def partition_counts(self) -> Mapping[str, int]:
         """All topics but Kafka's own, asked of the cluster now. Raises BrokerUnavailableError."""

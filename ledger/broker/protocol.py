@@ -112,6 +112,9 @@ class RecordReader(Protocol):
     async def bounds(self, topic_partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Bounds]:
         """The offsets that the logs hold. Raises BrokerUnavailableError."""
 
+    async def reachable_bounds(self, topic_partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Bounds]:
+        """Like `bounds`, but a partition that has no leader is left out. Raises BrokerUnavailableError."""
+
     async def partition_counts(self) -> Mapping[str, int]:
         """All topics of the cluster and the number of partitions of each, fresh. Raises BrokerUnavailableError."""
 

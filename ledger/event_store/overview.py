@@ -1,5 +1,6 @@
 """What people look at: the heads of the partitions, how far the topics are consumed, what lies in quarantine."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,6 +33,10 @@ class PartitionOverview:
     trying_claims: int
     halted_because: str | None
     """Why it stands still until an operator acts; None: it does not."""
+    halted_record: str | None
+    """The record (`app:partition:offset`) at which it stands, where one is to blame."""
+    halted_apps: Mapping[str, str]
+    """By app: why nothing of that app is consumed here, while others go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ async def read_overview(connection: asyncpg.Connection) -> Overview:
     return Overview(
         identity,
         clock,
-        tuple(PartitionOverview(**row) for row in heads),
+        tuple(PartitionOverview(**{**row, "halted_apps": json.loads(row["halted_apps"] or "{}")}) for row in heads),
         {(row["app"], row["partition"]): row["next_offset"] for row in marks},
         tuple(QuarantineCount(**row) for row in quarantine),
     )

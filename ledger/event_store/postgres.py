@@ -18,6 +18,7 @@ from ledger.event_store.keys import CommandKey
 from ledger.event_store.protocol import (
     EVENT_COLUMNS,
     AccountKey,
+    Alive,
     AppendBatch,
     Appended,
     AppendResult,
@@ -25,10 +26,12 @@ from ledger.event_store.protocol import (
     CommitOutcomeUnknownError,
     ConsumedMark,
     Fenced,
+    Halt,
     Head,
     Identity,
     KeysFound,
     KeyTaken,
+    QuarantinedRecord,
     RecordMismatchError,
     StoreUnavailableError,
 )
@@ -101,6 +104,7 @@ class PostgresEventStore:
             same_position_as_last_claim=row["same_position_as_last_claim"],
             trying=row["trying"],
             trying_claims=row["trying_claims"],
+            generations={mark["app"]: mark["generation"] for mark in marks},
         )
 
     async def append(self, batch: AppendBatch) -> AppendResult:
@@ -187,11 +191,13 @@ class PostgresEventStore:
         async with self._connection("read") as connection:
             await connection.execute(self._sql("note_published"), partition, epoch, sequence)
 
-    async def note_alive(self, partitions: Mapping[int, int]) -> frozenset[int]:
+    async def note_alive(self, partitions: Mapping[int, int]) -> Alive:
         """See EventStore."""
         async with self._connection("read") as connection:
             rows = await connection.fetch(self._sql("note_alive"), list(partitions), list(partitions.values()))
-        return frozenset(row["partition"] for row in rows)
+        held = frozenset(row["partition"] for row in rows if row["mine"])
+        free = frozenset(row["partition"] for row in rows if row["free"])
+        return Alive(held, free - held, rows[0]["clock"] if rows else None)
 
     async def read_heads(self, partitions: Collection[int]) -> Mapping[int, Head]:
         """See EventStore."""
@@ -210,10 +216,11 @@ class PostgresEventStore:
         async with self._connection("write") as connection:
             await connection.execute(self._sql("note_calm"), list(partitions), list(partitions.values()), release)
 
-    async def note_halted(self, partition: int, epoch: int, because: str) -> None:
+    async def note_halted(self, partition: int, epoch: int, halt: Halt) -> None:
         """See EventStore."""
+        told = halt.because, halt.record, halt.apps_as_json
         async with self._connection("write") as connection:
-            await connection.execute(self._sql("note_halted"), partition, epoch, because)
+            await connection.execute(self._sql("note_halted"), partition, epoch, *told)
 
     async def _append_in(self, connection: asyncpg.Connection, batch: AppendBatch) -> AppendResult:
         heads = batch.heads
@@ -253,17 +260,7 @@ class PostgresEventStore:
             )
             _expect(status, len(batch.accounts), "accounts whose version rises")
         if batch.quarantine:
-            columns = (
-                "app",
-                "partition",
-                "command_offset",
-                "timestamp_ms",
-                "reason",
-                "detail",
-                "key",
-                "value",
-                "status",
-            )
+            columns = (*QuarantinedRecord._fields, "status")
             await _copy(connection, "quarantine", columns, [(*record, "waiting") for record in batch.quarantine])
         return Appended(rows[0]["clock"])
 

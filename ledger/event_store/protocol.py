@@ -3,6 +3,7 @@
 Every implementation passes the contract suite in tests/contract.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -88,7 +89,37 @@ class Claim:
     trying: str | None
     """The record (`app:offset`) that was being tried alone when a holder died."""
     trying_claims: int
-    halted_because: str | None = None
+    generations: Mapping[str, int] = field(default_factory=dict)
+    """By app: how many logs of its topic's name there have been; 1 where it is not named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Why a partition stands still, wholly or for some apps; nothing of it: it does not."""
+
+    because: str | None = None
+    """Why nothing at all is consumed."""
+    record: str | None = None
+    """The record (`app:partition:offset`) at which it stands, where one is to blame."""
+    apps: Mapping[str, str] = field(default_factory=dict)
+    """By app: why nothing of that app is consumed, while others go on."""
+
+    @property
+    def apps_as_json(self) -> str | None:
+        """As the head keeps it."""
+        return json.dumps(dict(self.apps), ensure_ascii=False) if self.apps else None
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """What a holder learns when it says that it lives."""
+
+    held: frozenset[int]
+    """Partitions that nobody has claimed since."""
+    released: frozenset[int]
+    """Partitions that were taken from their holder and are free again, as an operator's intervention leaves them."""
+    clock: datetime | None
+    """The record's clock; None when nothing was asked."""
 
 
 class Head(NamedTuple):
@@ -134,6 +165,8 @@ class QuarantinedRecord(NamedTuple):
     detail: str
     key: bytes | None
     value: bytes | None
+    generation: int = 1
+    """Of the app's log on this partition: a topic that was made anew uses the same offsets again."""
 
 
 EventRow = tuple[object, ...]
@@ -244,8 +277,8 @@ class EventStore(Protocol):
         """Raise `published_sequence`, if the epoch still holds the partition and the record holds that event; never
         lowers it."""
 
-    async def note_alive(self, partitions: Mapping[int, int]) -> frozenset[int]:
-        """Say that the holder of these partitions (with their epochs) lives; which of them nobody has claimed since."""
+    async def note_alive(self, partitions: Mapping[int, int]) -> Alive:
+        """Say that the holder of these partitions (with their epochs) lives, and learn which of them it still holds."""
 
     async def read_heads(self, partitions: Collection[int]) -> Mapping[int, Head]:
         """Where these partitions end now, whoever holds them: a holder compares it with what it knows."""
@@ -257,5 +290,5 @@ class EventStore(Protocol):
         """These partitions (with their epochs) have nothing to read, or are given up cleanly (`release`): the count of
         claims without progress begins anew."""
 
-    async def note_halted(self, partition: int, epoch: int, because: str) -> None:
-        """Write for `ledger status` why this partition stands still."""
+    async def note_halted(self, partition: int, epoch: int, halt: Halt) -> None:
+        """Write for `ledger status` why this partition stands still, or that it does not any more. A claim ends it."""

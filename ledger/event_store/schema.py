@@ -7,6 +7,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Identity,
     Integer,
     LargeBinary,
     MetaData,
@@ -54,6 +55,8 @@ partition_head = Table(
     _text("trying", nullable=True),
     Column("trying_claims", SmallInteger, nullable=False, server_default=text("0")),
     _text("halted_because", nullable=True),
+    _text("halted_record", nullable=True),
+    _text("halted_apps", nullable=True),
     postgresql_with={"fillfactor": "50"},
     comment="The fence of each partition, and where its record ends.",
 )
@@ -67,9 +70,23 @@ command_offset = Table(
     Column("last_offset", BigInteger, nullable=False),
     Column("last_timestamp_ms", BigInteger, nullable=False),
     Column("last_digest", LargeBinary, nullable=False),
+    Column("generation", Integer, nullable=False, server_default=text("1")),
     PrimaryKeyConstraint("app", "partition", name="command_offset_pkey"),
     postgresql_with={"fillfactor": "50"},
     comment="How far each command topic is consumed, and what the last consumed record was.",
+)
+
+command_generation = Table(
+    "command_generation",
+    metadata,
+    _text("app"),
+    Column("partition", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("first_sequence", BigInteger, nullable=False),
+    Column("ended_offset", BigInteger, nullable=False),
+    Column("begun_at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
+    PrimaryKeyConstraint("app", "partition", "generation", name="command_generation_pkey"),
+    comment="Where logs of command topics made anew begin: an event's generation follows from its sequence.",
 )
 
 event = Table(
@@ -148,7 +165,9 @@ quarantine = Table(
     _text("status"),
     Column("resolved_at", DateTime(timezone=True)),
     _text("resolution", nullable=True),
-    PrimaryKeyConstraint("app", "partition", "command_offset", name="quarantine_pkey"),
+    Column("generation", Integer, nullable=False, server_default=text("1")),
+    Column("retried_as", Uuid),
+    PrimaryKeyConstraint("app", "partition", "generation", "command_offset", name="quarantine_pkey"),
     CheckConstraint("status IN ('waiting', 'retried', 'discarded')", name="quarantine_status_is_known"),
     comment="Messages that cannot be read as commands, byte for byte.",
 )
@@ -171,4 +190,18 @@ api_key = Table(
     CheckConstraint("octet_length(digest) = 32", name="api_key_digest_is_sha256"),
     CheckConstraint("cardinality(scopes) > 0", name="api_key_opens_something"),
     comment="Who may use the HTTP service, as which app, for what: digests of keys, never deleted.",
+)
+
+intervention = Table(
+    "intervention",
+    metadata,
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    Column("made_at", DateTime(timezone=True), nullable=False, server_default=text("clock_timestamp()")),
+    _text("operator"),
+    _text("kind"),
+    _text("subject"),
+    _text("reason"),
+    _text("before"),
+    _text("after"),
+    comment="What operators did by hand, with what was there before and after (JSON). Append-only.",
 )

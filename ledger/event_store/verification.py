@@ -15,7 +15,7 @@ from ledger.event_store.protocol import AccountKey, Identity
 from ledger.event_store.verification_accounts import AccountAuditor
 from ledger.event_store.verification_checks import Check, Violation
 from ledger.event_store.verification_keys import KeyAuditor
-from ledger.event_store.verification_partition import Folded, Head, PartitionAuditor
+from ledger.event_store.verification_partition import Folded, Head, LogGeneration, PartitionAuditor
 from ledger.event_store.verification_streams import FETCH_TIMEOUT_S, RowStream
 from ledger.sql_files import sql
 
@@ -101,7 +101,7 @@ async def verify_record(
 
 async def read_heads(connection: asyncpg.Connection) -> dict[int, Head]:
     """The heads of all partitions, with the offsets of their apps and of their quarantine."""
-    next_offsets: dict[int, dict[str, int]] = {}
+    logs = await _read_generations(connection)
     for row in await connection.fetch(sql(_PACKAGE, "verify_marks"), timeout=FETCH_TIMEOUT_S):
         if row["last_offset"] >= row["next_offset"]:
             raise Violation(
@@ -109,15 +109,23 @@ async def read_heads(connection: asyncpg.Connection) -> dict[int, Head]:
                 f"{row['app']} on partition {row['partition']}",
                 f"the last consumed offset {row['last_offset']} is not below the next one, {row['next_offset']}",
             )
-        next_offsets.setdefault(row["partition"], {})[row["app"]] = row["next_offset"]
-    quarantined: dict[int, dict[str, set[int]]] = {}
+        begun = logs.setdefault(row["partition"], {}).setdefault(row["app"], [LogGeneration()])
+        if len(begun) != row["generation"]:
+            raise Violation(
+                Check.CONSUMED,
+                f"{row['app']} on partition {row['partition']}",
+                f"generation {row['generation']} of its log is consumed, but {len(begun)} were begun",
+            )
+        begun[-1].ends_at = row["next_offset"]
     for row in await connection.fetch(sql(_PACKAGE, "verify_quarantine"), timeout=FETCH_TIMEOUT_S):
         partition, app, offset = row["partition"], row["app"], row["command_offset"]
-        if offset >= next_offsets.get(partition, {}).get(app, 0):
+        begun = logs.get(partition, {}).get(app, [])
+        number = row["generation"]
+        if not 1 <= number <= len(begun) or offset >= begun[number - 1].ends_at:
             raise Violation(
                 Check.CONSUMED, f"{app} on partition {partition}", f"the quarantined offset {offset} was never consumed"
             )
-        quarantined.setdefault(partition, {}).setdefault(app, set()).add(offset)
+        begun[number - 1].quarantined.add(offset)
     return {
         row["partition"]: Head(
             row["partition"],
@@ -127,11 +135,26 @@ async def read_heads(connection: asyncpg.Connection) -> dict[int, Head]:
             row["occurred_at"],
             row["published_sequence"],
             row["consumed"],
-            next_offsets.get(row["partition"], {}),
-            {app: frozenset(offsets) for app, offsets in quarantined.get(row["partition"], {}).items()},
+            logs.get(row["partition"], {}),
         )
         for row in await connection.fetch(sql(_PACKAGE, "verify_heads"), timeout=FETCH_TIMEOUT_S)
     }
+
+
+async def _read_generations(connection: asyncpg.Connection) -> dict[int, dict[str, list[LogGeneration]]]:
+    """By partition and app, the generations of its log that have ended, and an empty one that has not."""
+    logs: dict[int, dict[str, list[LogGeneration]]] = {}
+    for row in await connection.fetch(sql(_PACKAGE, "verify_generations"), timeout=FETCH_TIMEOUT_S):
+        begun = logs.setdefault(row["partition"], {}).setdefault(row["app"], [LogGeneration()])
+        if row["generation"] != len(begun) + 1 or row["first_sequence"] < begun[-1].first_sequence:
+            raise Violation(
+                Check.CONSUMED,
+                f"{row['app']} on partition {row['partition']}",
+                f"generation {row['generation']} of its log does not follow the {len(begun)} before it",
+            )
+        begun[-1].ends_at = row["ended_offset"]
+        begun.append(LogGeneration(row["first_sequence"]))
+    return logs
 
 
 class _EventsByPartition:

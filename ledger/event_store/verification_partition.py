@@ -3,8 +3,8 @@
 It shares no code with the decider, so that an error there cannot hide here.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -25,9 +25,21 @@ class Folded:
     last_occurred_at: datetime
 
 
+@dataclass(slots=True)
+class LogGeneration:
+    """One log of an app's commands: a topic that was made anew uses the same offsets again."""
+
+    first_sequence: int = 1
+    """Events from here on are of it, up to where the next one begins."""
+    ends_at: int = 0
+    """The offset behind the last one consumed."""
+    quarantined: set[int] = field(default_factory=set)
+    """Its offsets that lie in quarantine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of a partition, and the offsets of its apps, as they are stored."""
+    """The head of a partition, and the logs of its apps, as they are stored."""
 
     partition: int
     epoch: int
@@ -36,8 +48,8 @@ class Head:
     occurred_at: datetime | None
     published_sequence: int
     consumed: int
-    next_offsets: Mapping[str, int]
-    quarantined_offsets: Mapping[str, frozenset[int]]
+    logs: Mapping[str, Sequence[LogGeneration]]
+    """By app, its generations in their order."""
 
 
 class PartitionAuditor:
@@ -51,6 +63,7 @@ class PartitionAuditor:
         self._partitions = partitions
         self._occurred_at: datetime | None = None
         self._offsets: dict[str, int] = {}
+        self._generations: dict[str, int] = {}
 
     def see(self, row: Any) -> None:
         """Check the next event. Raises Violation."""
@@ -105,7 +118,7 @@ class PartitionAuditor:
             )
         if head.epoch < 1 and head.sequence:
             raise Violation(Check.EPOCH, where, "it has events, but nobody ever claimed it")
-        quarantined = sum(len(offsets) for offsets in head.quarantined_offsets.values())
+        quarantined = sum(len(one.quarantined) for generations in head.logs.values() for one in generations)
         if self.sequence + quarantined > head.consumed:
             raise Violation(
                 Check.CONSUMED,
@@ -116,20 +129,26 @@ class PartitionAuditor:
 
     def _check_offset(self, row: Any, where: str) -> None:
         app, offset = row["app"], row["command_offset"]
+        generations = self.head.logs.get(app, ())
+        reached = self._generations.get(app, 0)
+        while reached + 1 < len(generations) and generations[reached + 1].first_sequence <= row["sequence"]:
+            reached += 1
+            self._generations[app] = reached
+            self._offsets[app] = -1
         before = self._offsets.get(app, -1)
         if offset == before:
             raise Violation(Check.CONSUMED, where, f"the message {app}:{offset} has a second event")
         if offset < before:
             raise Violation(Check.ORDER, where, f"the message {app}:{offset} is decided after {app}:{before}")
         self._offsets[app] = offset
-        next_offset = self.head.next_offsets.get(app)
-        if next_offset is None or offset >= next_offset:
+        log = generations[reached] if generations else LogGeneration()
+        if offset >= log.ends_at:
             raise Violation(
                 Check.CONSUMED,
                 where,
-                f"its message {app}:{offset} is not consumed yet: the next offset of {app} is {next_offset}",
+                f"its message {app}:{offset} is not consumed yet: the next offset of {app} is {log.ends_at}",
             )
-        if offset in self.head.quarantined_offsets.get(app, ()):
+        if offset in log.quarantined:
             raise Violation(Check.CONSUMED, where, f"its message {app}:{offset} is in quarantine as well")
 
     def _check_account(self, row: Any, where: str) -> None:

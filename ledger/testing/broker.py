@@ -57,6 +57,8 @@ class InMemoryBroker:
     def __init__(self, step: Step = _no_step, publish_batch_records_max: int = BATCH_RECORDS_MAX) -> None:
         self.available = True
         self.publish_batch_records_max = publish_batch_records_max
+        self.leaderless: set[TopicPartition] = set()
+        """Partitions that nobody leads: they can neither be read nor written."""
         self._step = step
         self._topics: dict[str, list[_Log]] = {}
         self._groups: dict[str, InMemoryGroup] = {}
@@ -198,7 +200,7 @@ class InMemoryRecordReader:
             if only is not None and topic_partition not in only:
                 continue
             log = self._broker.log(topic_partition)
-            if log is None:
+            if log is None or topic_partition in self._broker.leaderless:
                 continue  # a deleted topic: as if its broker did not answer
             position = self._positions[topic_partition]
             if not log.start <= position <= log.end:
@@ -231,8 +233,15 @@ class InMemoryRecordReader:
             log = self._broker.log(topic_partition)
             if log is None:
                 raise BrokerUnavailableError(f"{topic_partition} has no leader")
+            if topic_partition in self._broker.leaderless:
+                raise BrokerUnavailableError(f"{topic_partition} has no leader")
             bounds[topic_partition] = Bounds(log.start, log.end)
         return bounds
+
+    async def reachable_bounds(self, topic_partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, Bounds]:
+        """Like `bounds`, without partitions that have no leader. Raises BrokerUnavailableError."""
+        led = [tp for tp in topic_partitions if self._broker.log(tp) is not None and tp not in self._broker.leaderless]
+        return await self.bounds(led)
 
     async def partition_counts(self) -> Mapping[str, int]:
         """All topics and their numbers of partitions. Raises BrokerUnavailableError."""
@@ -293,7 +302,7 @@ class InMemoryPublisher:
         await self._broker.step("publish")
         self._require_sound()
         self._broker.require_available()
-        if self._broker.log(place) is None:
+        if self._broker.log(place) is None or place in self._broker.leaderless:
             raise PublishError("there is no such topic or partition")
         offsets = [self._broker.append(*place, record.key, record.value) for record in records]
         await self._broker.step("acknowledge")

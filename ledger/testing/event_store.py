@@ -19,6 +19,7 @@ from ledger.event_store.keys import CommandKey
 from ledger.event_store.protocol import (
     EVENT_COLUMNS,
     AccountKey,
+    Alive,
     AppendBatch,
     Appended,
     AppendResult,
@@ -28,6 +29,7 @@ from ledger.event_store.protocol import (
     EventRow,
     Fenced,
     ForeignLedgerError,
+    Halt,
     Head,
     HeadAdvance,
     Identity,
@@ -66,6 +68,8 @@ class PartitionHead:
     trying: str | None = None
     trying_claims: int = 0
     halted_because: str | None = None
+    halted_record: str | None = None
+    halted_apps: Mapping[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -196,12 +200,15 @@ class InMemoryEventStore:
             head.published_sequence = max(head.published_sequence, sequence)
         await self._step("note_published done")
 
-    async def note_alive(self, partitions: Mapping[int, int]) -> frozenset[int]:
+    async def note_alive(self, partitions: Mapping[int, int]) -> Alive:
         """See EventStore."""
         await self._step("note_alive")
         held = frozenset(partition for partition, epoch in partitions.items() if self._held(partition, epoch))
+        heads = self.record.heads
+        free = {partition for partition in partitions if partition in heads and heads[partition].holder is None}
+        alive = Alive(held, frozenset(free - held), self.record.clock() if partitions.keys() & heads.keys() else None)
         await self._step("note_alive done")
-        return held
+        return alive
 
     async def read_heads(self, partitions: Collection[int]) -> Mapping[int, Head]:
         """See EventStore."""
@@ -234,12 +241,13 @@ class InMemoryEventStore:
                     head.holder = None
         await self._step("note_calm done")
 
-    async def note_halted(self, partition: int, epoch: int, because: str) -> None:
+    async def note_halted(self, partition: int, epoch: int, halt: Halt) -> None:
         """See EventStore."""
         await self._step("note_halted")
         head = self._held(partition, epoch)
         if head is not None:
-            head.halted_because = because
+            head.halted_because, head.halted_record = halt.because, halt.record
+            head.halted_apps = dict(halt.apps) or None
         await self._step("note_halted done")
 
     def _check_identity(self) -> Identity:
@@ -271,7 +279,7 @@ class InMemoryEventStore:
         head.epoch += 1
         head.holder = holder
         head.consumed_at_claim = head.consumed
-        head.halted_because = None
+        head.halted_because = head.halted_record = head.halted_apps = None
         return Claim(
             partition=partition,
             epoch=head.epoch,

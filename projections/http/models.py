@@ -172,6 +172,7 @@ class ConsumerPartitionBody(BaseModel):
     halted_because: str | None
     silent_s: Annotated[float | None, Field(description="Seconds since its holder last said that it lives.")]
     waiting: Annotated[int | None, Field(description="Commands in Kafka that nobody has decided yet.")]
+    halted_apps: Annotated[dict[str, str], Field(description="By app: why nothing of that app alone is consumed.")]
 
 
 class ProjectionPartitionBody(BaseModel):

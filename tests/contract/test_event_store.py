@@ -1,6 +1,7 @@
 """What every event store must do: the one in Postgres, and its twin in memory that simulations run on."""
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,9 +15,11 @@ from ledger.domain.position import Position
 from ledger.event_store.keys import command_key, nonce_key
 from ledger.event_store.protocol import (
     AccountKey,
+    Alive,
     Appended,
     ConsumedMark,
     Fenced,
+    Halt,
     Head,
     KeyTaken,
     OffsetAdvance,
@@ -144,13 +147,30 @@ async def test_a_partition_that_the_ledger_does_not_have_cannot_be_claimed(recor
 async def test_what_is_note_alive_is_what_nobody_has_claimed_since(record: Record) -> None:
     hand = await holding(record, 0, 1, 2)
     held = {partition: place.epoch for partition, place in hand.places.items()}
-    assert await hand.store.note_alive(held) == {0, 1, 2}
+    assert (await hand.store.note_alive(held)).held == {0, 1, 2}
     await record.client().claim(1, "newer")
-    assert await hand.store.note_alive(held) == {0, 2}
-    assert await hand.store.note_alive({0: 99, TEST_PARTITIONS: 1}) == frozenset()
+    assert (await hand.store.note_alive(held)).held == {0, 2}
+    assert (await hand.store.note_alive({0: 99, TEST_PARTITIONS: 1})).held == frozenset()
     await hand.store.note_calm(held, release=True)
-    assert await hand.store.note_alive(held) == {0, 2}
-    assert await hand.store.note_alive({}) == frozenset()
+    assert (await hand.store.note_alive(held)).held == {0, 2}
+    assert await hand.store.note_alive({}) == Alive(frozenset(), frozenset(), None)
+
+
+async def test_what_was_taken_and_given_back_since_is_free(record: Record) -> None:
+    hand = await holding(record, 0, 1)
+    newer = record.client()
+    for partition in (0, 1):
+        await newer.claim(partition, "newer")
+    await newer.note_calm({1: 2}, release=True)
+    alive = await hand.store.note_alive({0: 1, 1: 1})
+    assert (set(alive.held), set(alive.released)) == (set(), {1})
+
+
+async def test_who_lives_learns_the_records_clock(record: Record) -> None:
+    hand = await holding(record, 0)
+    alive = await hand.store.note_alive({0: 1})
+    assert alive.clock is not None
+    assert abs(alive.clock - datetime.now(UTC)) < timedelta(seconds=60)
 
 
 # --- the fence ------------------------------------------------------------------------------------------------------
@@ -769,12 +789,21 @@ async def test_an_append_ends_the_trying(record: Record) -> None:
 
 async def test_why_a_partition_stands_still_is_written_by_its_holder_until_the_next_claim(record: Record) -> None:
     hand = await holding(record, 0)
-    await hand.store.note_halted(0, 99, "not the holder")
+    halt = Halt("a reason", "a:0:7", {"app-ä": "another reason"})
+    await hand.store.note_halted(0, 99, halt)
     assert (await record.head(0))["halted_because"] is None
-    await hand.store.note_halted(0, 1, "a reason")
+    await hand.store.note_halted(0, 1, halt)
     assert (await record.head(0))["halted_because"] == "a reason"
+    assert (await record.head(0))["halted_record"] == "a:0:7"
+    apps = (await record.head(0))["halted_apps"]
+    assert (json.loads(apps) if isinstance(apps, str) else apps) == halt.apps
+    await hand.store.note_halted(0, 1, Halt())
+    head = await record.head(0)
+    assert (head["halted_because"], head["halted_record"], head["halted_apps"]) == (None, None, None)
+    await hand.store.note_halted(0, 1, halt)
     await hand.claim(0)
-    assert (await record.head(0))["halted_because"] is None
+    head = await record.head(0)
+    assert (head["halted_because"], head["halted_record"], head["halted_apps"]) == (None, None, None)
 
 
 # --- many at once ---------------------------------------------------------------------------------------------------

@@ -204,7 +204,8 @@ async def test_a_record_that_kills_every_holder_halts_its_partition_only(
     row = await ledger.pool.fetchrow("SELECT * FROM ledger.partition_head WHERE halted_because IS NOT NULL")
     assert row is not None
     assert row["partition"] == ledger.partition("poison")
-    assert "example-app:1" in row["halted_because"]
+    assert row["halted_record"] == f"example-app:{row['partition']}:1"
+    assert row["halted_record"] in row["halted_because"]
     assert row["trying_claims"] == 5
 
 

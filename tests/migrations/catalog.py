@@ -13,7 +13,8 @@ _RELATIONS: Final = """
     WHERE relnamespace::regnamespace::text = ANY ($1) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
 """
 _COLUMNS: Final = """
-    SELECT 'column ' || attrelid::regclass || '.' || attname, concat_ws(' ', attnum, format_type(atttypid, atttypmod),
+    SELECT 'column ' || attrelid::regclass || '.' || attname, concat_ws(' ',
+        row_number() OVER (PARTITION BY attrelid ORDER BY attnum), format_type(atttypid, atttypmod),
         CASE WHEN attnotnull THEN 'NOT NULL' END, pg_get_expr(adbin, adrelid), collname, attidentity, attgenerated,
         attstorage, attacl)
     FROM pg_attribute

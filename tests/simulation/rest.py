@@ -4,9 +4,11 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from ledger.broker.protocol import TopicPartition
+from ledger.event_store.protocol import ConsumedMark
 from tests.auditor.violation import ViolationError
 from tests.simulation.clients import Answer
 from tests.simulation.fault_kinds import Fault
+from tests.simulation.watched import halt_texts
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -60,9 +62,14 @@ class Rest:
 
     def _halted(self) -> list[str]:
         world = self._world
-        partitions = [f"{p}: {head.halted_because}" for p, head in world.record.heads.items() if head.halted_because]
+        partitions = [f"{p}: {because}" for p, because in self._halted_partitions().items()]
         feeds = [(name, world.projections.active(name, p)) for name in world.read_models for p in world.record.heads]
         return partitions + [f"{name}: {feed.halted_because}" for name, feed in feeds if feed.halted_because]
+
+    def _halted_partitions(self) -> dict[int, str]:
+        heads = self._world.record.heads.items()
+        texts = {p: "; ".join(halt_texts(head.halted_because, head.halted_apps)) for p, head in heads}
+        return {p: text for p, text in texts.items() if text}
 
     async def _settled(self) -> None:
         deadline = asyncio.get_running_loop().time() + SETTLE_LIMIT_S
@@ -91,6 +98,8 @@ class Rest:
             if head.holder not in assigned:
                 behind.append(f"{partition} is held by {head.holder}, assigned to {assigned}")
             for app in world.apps:
+                if app in (head.halted_apps or {}):
+                    continue
                 log = world.broker.log(TopicPartition(world.topics.commands(app), partition))
                 mark = world.record.offsets.get((app, partition))
                 assert log is not None
@@ -133,7 +142,7 @@ class Rest:
 
     async def _operate(self) -> None:
         world = self._world
-        halted = {p: head.halted_because for p, head in world.record.heads.items() if head.halted_because}
+        halted = self._halted_partitions()
         world.say(f"an operator acts on {halted}, read models {sorted(world.audit.refused)}")
         stopped = [process for process in world.processes if process.role == "consumer"]
         wanted, world.wanted["consumer"] = world.wanted["consumer"], 0
@@ -159,17 +168,17 @@ class Rest:
     def _put_right(self, partition: int, because: str) -> None:
         world, head = self._world, self._world.record.heads[partition]
         if "Offsets out of range" in because:
-            # UPDATE ledger.command_offset SET next_offset = ... WHERE app = '...' AND partition = ...
+            # ledger recover offsets APP
             world.chance.happened(Fault.REMEDY_OFFSETS)
             for app in world.apps:
                 log = world.broker.log(TopicPartition(world.topics.commands(app), partition))
                 mark = world.record.offsets.get((app, partition))
                 assert log is not None
-                if mark is not None and log.start > mark.next_offset:
-                    world.record.offsets[app, partition] = mark._replace(next_offset=log.start)
-        elif "A record that kills the consumer" in because:
-            # UPDATE ledger.partition_head SET trying = NULL, trying_claims = 0 WHERE partition = ...
+                if log.start > (0 if mark is None else mark.next_offset):
+                    world.record.offsets[app, partition] = ConsumedMark(log.start, log.start - 1, 0, bytes(16))
+        if "A record that kills the consumer" in because:
+            # ledger recover partition P
             world.chance.happened(Fault.REMEDY_KILLER)
             head.trying, head.trying_claims = None, 0
-        else:
+        if "Offsets out of range" not in because and "A record that kills the consumer" not in because:
             world.chance.happened(Fault.REMEDY_VERSION)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ledger.event_store.protocol import AppendBatch, Appended, AppendResult, Claim
+from ledger.event_store.protocol import AppendBatch, Appended, AppendResult, Claim, Halt
 from ledger.testing.broker import InMemoryBroker
 from ledger.testing.event_store import InMemoryEventStore
 from projections.feed import Feed, FeedKey
@@ -29,6 +29,11 @@ class WatchedBroker(InMemoryBroker):
         return offset
 
 
+def halt_texts(because: str | None, apps: Mapping[str, str] | None) -> list[str]:
+    """Why a partition stands still, wholly and for single apps."""
+    return [*([because] if because else []), *(apps or {}).values()]
+
+
 class WatchedEventStore(InMemoryEventStore):
     """One ledger consumer's connection to Postgres."""
 
@@ -37,10 +42,11 @@ class WatchedEventStore(InMemoryEventStore):
         self._world = world
         self._process = process
 
-    async def note_halted(self, partition: int, epoch: int, because: str) -> None:
+    async def note_halted(self, partition: int, epoch: int, halt: Halt) -> None:
         """See EventStore."""
-        await super().note_halted(partition, epoch, because)
-        self._world.audit.halted(partition, epoch, because)
+        await super().note_halted(partition, epoch, halt)
+        for because in halt_texts(halt.because, halt.apps):
+            self._world.audit.halted(partition, epoch, because)
 
     def _claim(self, partition: int, holder: str, if_epoch: int | None) -> Claim | None:
         claim = super()._claim(partition, holder, if_epoch)

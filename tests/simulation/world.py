@@ -269,6 +269,7 @@ class World:
             partitions=self.partitions,
             clock=RecordClock(lambda: loop.time() + offset_s, lambda: self.now().timestamp() + process.clock_ahead_s),
             random=Random(process.random.random()),
+            skew_limit_s=float("inf"),  # clocks jump further here than a consumer decides with: that has its own test
         )
 
     def _worker(self, process: Process, membership: GatedMembership) -> ProjectionWorker:
@@ -398,7 +399,8 @@ class World:
         """What a message of a halt of this partition may say."""
         causes = ["Offsets out of range"] if partition in self.removed_unconsumed else []
         if self.poison is not None and not self.healed and partition == self.poisoned_partition():
-            causes.append("A record that kills the consumer" if self.poison is Fault.KILLER else "deciding failed")
+            killer = self.poison is Fault.KILLER
+            causes.append("A record that kills the consumer" if killer else "A record that cannot be decided")
         return causes
 
     def poisoned_partition(self) -> int | None:

@@ -14,6 +14,7 @@ import typer
 
 from ledger.domain.event import RecordedEvent
 from ledger.domain.rejection import Reason
+from ledger.event_store.interventions import SET_ASIDE
 from ledger.messages.command_codec import CommandMessage, UnreadableReason
 from ledger.operations import BaseLedgerOperations
 from ledger.settings import Settings
@@ -135,7 +136,7 @@ def test_rejections_are_listed_in_their_order_and_with_their_states() -> None:
 
 def test_reasons_of_the_quarantine_are_listed() -> None:
     [line] = [line for line in text_of("docs/reference.md").splitlines() if line.startswith("`NULL_VALUE`")]
-    assert re.findall(r"`(\w+)`", line) == [str(reason) for reason in UnreadableReason]
+    assert re.findall(r"`(\w+)`", line) == [*(str(reason) for reason in UnreadableReason), SET_ASIDE]
 
 
 def test_base_operations_are_listed_with_their_amounts() -> None:

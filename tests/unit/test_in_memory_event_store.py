@@ -11,6 +11,7 @@ from ledger.event_store.protocol import (
     CommitOutcomeUnknownError,
     Fenced,
     ForeignLedgerError,
+    Halt,
     StoreUnavailableError,
 )
 from ledger.testing.event_store import InMemoryEventStore, InMemoryRecord
@@ -119,7 +120,7 @@ async def test_every_call_has_a_step_before_and_after_its_effect(record: InMemor
         "note_alive": lambda: store.note_alive({0: 1}),
         "note_trying": lambda: store.note_trying(0, 1, "a:1"),
         "note_calm": lambda: store.note_calm({0: 1}),
-        "note_halted": lambda: store.note_halted(0, 1, "because"),
+        "note_halted": lambda: store.note_halted(0, 1, Halt("because")),
     }
     for name, call in calls.items():
         await call()  # type: ignore[misc]

@@ -91,7 +91,7 @@ def test_the_one_command_that_the_record_refuses_halts_its_partition_only() -> N
         async with ledger.running(ledger.consumer(store=store)):
             why = await ledger.until_halted(0)
             await ledger.until_consumed(1, 2)
-        assert f"{ledger.topics.commands(APP)}:0:1" in why
+        assert "the record refuses shop:0:1" in why
         assert ledger.halted() == {0}
         assert ledger.consumed(0) == 1
 
@@ -129,7 +129,7 @@ def test_a_record_that_kills_is_found_among_others_and_halts_its_partition_only(
                 await ledger.until_consumed(1, 1)
             await kill(consumer, task)
         head = ledger.record.heads[0]
-        assert "shop:1" in (head.halted_because or "")
+        assert head.halted_record == "shop:0:1"
         assert (ledger.halted(), ledger.consumed(0)) == ({0}, 1)
 
     play(scene)
@@ -477,8 +477,8 @@ def test_a_rejected_command_that_is_sent_again_rolls_nothing_back() -> None:
 def test_events_are_dated_by_the_records_clock_whatever_time_it_is_on_this_machine() -> None:
     async def scene(ledger: LedgerInMemory) -> None:
         loop = asyncio.get_running_loop()
-        an_hour_ahead = RecordClock(lambda: loop.time() + 1e6, lambda: ledger.now().timestamp() + 3600)
-        async with ledger.running(ledger.consumer(clock=an_hour_ahead)):
+        ahead = RecordClock(lambda: loop.time() + 1e6, lambda: ledger.now().timestamp() + 250)
+        async with ledger.running(ledger.consumer(clock=ahead)):
             for count in (1, 2):
                 ledger.send(ledger.command(0))
                 await ledger.until_consumed(0, count)

@@ -8,7 +8,9 @@ SET epoch = before.epoch + 1,
     claimed_at = clock_timestamp(),
     seen_at = clock_timestamp(),
     consumed_at_claim = before.consumed,
-    halted_because = NULL
+    halted_because = NULL,
+    halted_record = NULL,
+    halted_apps = NULL
 FROM before
 WHERE head.partition = before.partition
 RETURNING

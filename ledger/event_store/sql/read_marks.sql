@@ -1,1 +1,2 @@
-SELECT app, next_offset, last_offset, last_timestamp_ms, last_digest FROM ledger.command_offset WHERE partition = $1
+SELECT app, next_offset, last_offset, last_timestamp_ms, last_digest, generation
+FROM ledger.command_offset WHERE partition = $1

@@ -1,1 +1,1 @@
-SELECT app, partition, next_offset, last_offset FROM ledger.command_offset
+SELECT app, partition, next_offset, last_offset, generation FROM ledger.command_offset

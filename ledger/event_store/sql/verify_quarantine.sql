@@ -1,1 +1,1 @@
-SELECT app, partition, command_offset FROM ledger.quarantine
+SELECT app, partition, generation, command_offset FROM ledger.quarantine

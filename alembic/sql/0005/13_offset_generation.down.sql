@@ -1,0 +1,1 @@
+ALTER TABLE ledger.command_offset DROP COLUMN generation

@@ -1,0 +1,2 @@
+CREATE TRIGGER command_generation_is_never_emptied BEFORE TRUNCATE ON ledger.command_generation
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change()

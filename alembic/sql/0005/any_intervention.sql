@@ -1,0 +1,1 @@
+SELECT EXISTS (SELECT FROM ledger.intervention) OR EXISTS (SELECT FROM ledger.command_generation)

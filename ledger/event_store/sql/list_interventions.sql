@@ -1,0 +1,4 @@
+SELECT number, made_at, operator, kind, subject, reason, before, after
+FROM ledger.intervention
+ORDER BY number DESC
+LIMIT $1
