@@ -54,6 +54,12 @@ class CommandTopics:
                 refused.add(f"{topic}: has {count} partitions instead of {self._partitions}")
             else:
                 right[topic] = app
+        # A topic that this client has no right to see looks as if it were not there: nobody would notice otherwise.
+        refused |= {
+            f"{topic}: is not there, or Kafka does not let this client see it; run `ledger topics sync` (--acls)"
+            for topic in map(self._topics.commands, self._apps)
+            if topic not in counts
+        }
         for text in sorted(refused - self._refused):
             log.error("topic refused; the others go on", topic=text)
         self._refused = frozenset(refused)

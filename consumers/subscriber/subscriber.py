@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaError
 from faststream import AckPolicy, FastStream
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import FAKE_CONSUMER
@@ -31,6 +32,8 @@ from ledger.broker.bounded import finish_within
 from ledger.broker.kafka_admin import KafkaTopicAdmin
 from ledger.broker.kafka_publisher import KafkaPublisher
 from ledger.broker.kafka_servers import NO_SECURITY, KafkaSecurity, KafkaServers
+from ledger.broker.protocol import AccessDeniedError
+from ledger.broker.refusals import denied, unreachable
 from ledger.domain.limits import APP_PATTERN
 from ledger.messages.topics import Topics
 
@@ -183,11 +186,16 @@ class LedgerSubscriber:
 
         Raises:
             TopicsNotReadyError: a topic is missing or has another size.
+            AccessDeniedError: Kafka lets this client not in, or not into the group.
             BrokerUnavailableError: Kafka does not answer.
         """
         await self._open()
         try:
             await self.broker.start()
+        except KafkaError as error:
+            await self.stop()
+            want = denied(self._kafka, error, "READ", f"group {self._group}")
+            raise (AccessDeniedError(want) if want else await unreachable(self._kafka, error)) from error
         except BaseException:
             await self.stop()
             raise

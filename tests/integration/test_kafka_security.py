@@ -361,6 +361,35 @@ async def test_a_subscriber_is_held_to_its_own_app(ledger: SecuredLedger) -> Non
         await subscriber.start()
 
 
+async def test_a_subscriber_under_a_name_that_is_not_its_apps_is_told_so(ledger: SecuredLedger) -> None:
+    subscriber = LedgerSubscriber(
+        app="till",
+        group="other.group",
+        kafka_bootstrap_servers=ledger.kafka.address,
+        on_failure="halt",
+        start="now",
+        security=ledger.kafka.login("till"),
+    )
+    with pytest.raises(AccessDeniedError, match=r"not let User:till READ group other\.group"):
+        await subscriber.start()
+
+
+async def test_a_consumer_that_may_not_see_an_apps_commands_says_so(ledger: SecuredLedger) -> None:
+    right = Acl("User:ledger", "READ", "topic", "prefixed", ledger.topics.commands(""))
+    async with KafkaAclAdmin(ledger.as_user(OPERATOR)) as rights:
+        await rights.withdraw([right])
+        try:
+            with structlog.testing.capture_logs() as logs:
+                async with running(ledger.wiring("ledger").consumer(2)):
+                    await until(
+                        lambda: any(
+                            str(entry.get("topic")).startswith("ledger.commands.till: is not") for entry in logs
+                        )
+                    )
+        finally:
+            await rights.allow([right])
+
+
 # ---- giving the rights ----
 
 
