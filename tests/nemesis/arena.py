@@ -125,7 +125,7 @@ class Arena:
             process = self.processes[name]
             process.environment = self._environment(name, SECOND_VERSION)
             await process.restart()
-        await self.until_calm()
+            await self.until_calm()
         self._new_operation.touch()
 
     async def held_by(self, name: str) -> list[int]:
