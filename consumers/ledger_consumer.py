@@ -285,8 +285,10 @@ class LedgerConsumer:
     async def _turn_carefully(self, held: HeldPartition) -> None:
         """A holder died at this position without progress: try few records at a time, and say which before."""
         records = await self._poll(held.careful_batch, held)
+        # Asked now: while these records are processed more may come, again and again, and the others would wait on.
+        at_end = self._caught_up(held)
         if not records:
-            if self._caught_up(held):
+            if at_end:
                 await self._holdings.calm([held])
             return
         record = records[0]
@@ -300,8 +302,7 @@ class LedgerConsumer:
             held.trying = trying
         if await self._process(records):
             held.tried(len(records))
-            # A partition whose input never pauses is at its end again and again, though no poll comes back empty.
-            if held.halted_because is None and self._caught_up(held):
+            if at_end and held.halted_because is None:
                 await self._holdings.calm([held])
 
     def _caught_up(self, held: HeldPartition) -> bool:

@@ -13,12 +13,13 @@ from apps.example_app.operations import ExampleAppOperations
 from consumers.held_partition import CAREFUL_BATCH_FIRST, HeldPartition
 from consumers.ledger_consumer import LedgerConsumer
 from consumers.record_clock import RecordClock
+from ledger.broker.protocol import TopicPartition
 from ledger.event_store.protocol import AppendBatch, AppendResult
 from ledger.messages.command_codec import encode_command
 from ledger.messages.partitioning import partition_of
 from ledger.messages.topics import Topics
 from ledger.operations import Registry
-from ledger.testing.broker import InMemoryBroker
+from ledger.testing.broker import InMemoryBroker, InMemoryRecordReader
 from ledger.testing.event_store import InMemoryEventStore, InMemoryRecord
 from tests.ledger_on_servers import command
 
@@ -42,6 +43,17 @@ class CountingStore(InMemoryEventStore):
         return result
 
 
+class WellInformedReader(InMemoryRecordReader):
+    """Knows of every new record at once, as one does that fetches the next records while these are processed."""
+
+    def __init__(self, broker: InMemoryBroker) -> None:
+        super().__init__(broker)
+        self._log_of = broker.records
+
+    def caught_up(self, topic_partition: TopicPartition) -> bool:
+        return self._positions[topic_partition] >= len(self._log_of(*topic_partition))
+
+
 @pytest.fixture
 async def store() -> CountingStore:
     return CountingStore(InMemoryRecord.initialised(UUID(int=1), 1, lambda: datetime.now(UTC)))
@@ -63,7 +75,7 @@ async def consumer_of(store: InMemoryEventStore, broker: InMemoryBroker, partiti
     consumer = LedgerConsumer(
         holder="heir",
         store=store,
-        reader=broker.reader(),
+        reader=WellInformedReader(broker),
         tail_reader=broker.reader(),
         membership=broker.membership(TOPICS.consumer_group, TOPICS.events),
         open_publisher=broker.publisher,
