@@ -86,13 +86,15 @@ class Publisher:
         self._recent: deque[tuple[str, dict[str, Any]]] = deque(maxlen=RECENT_MAX)
         self._new_operation = Path(settings.new_operation)
         self._stopping = False
+        self._failure: BaseException | None = None
+        """What no call should raise: it ends the process."""
 
     def stop(self) -> None:
         """Make no new calls."""
         self._stopping = True
 
     async def run(self, left_open: list[Told]) -> None:
-        """Until it is told to stop."""
+        """Until it is told to stop. Raises what no call should raise."""
         for told in left_open:
             self._start(self._made(told.call.command_id, told.call.body, retries=RETRIES_MAX))
         loop = asyncio.get_running_loop()
@@ -108,6 +110,8 @@ class Publisher:
                 self._start(self._made(*self._next(), retries=self._random.randrange(RETRIES_MAX)))
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=FINISH_LIMIT_S)
+        if self._failure is not None:
+            raise self._failure
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -116,8 +120,9 @@ class Publisher:
 
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._under_way.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            raise task.exception() or AssertionError  # to the loop's handler, which ends the process
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
+            self._stopping = True
 
     async def _made(self, command_id: str, body: dict[str, Any], retries: int) -> None:
         """One command, with so many retries of the same bytes while it is not known what became of it."""
@@ -206,12 +211,6 @@ async def _main(settings: PublisherSettings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-
-    def fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        loop.default_exception_handler(context)
-        stop.set()
-
-    loop.set_exception_handler(fail)
     await _until_standard_input_ends(stop)
     while not stop.is_set():
         try:
