@@ -12,6 +12,7 @@ from tests.mutants import (
     of_the_record,
     of_the_schema,
     of_the_subscriber,
+    of_the_verification,
 )
 from tests.mutants.mutant import Mutant
 
@@ -24,5 +25,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_the_projections.MUTANTS,
     *of_the_producers.MUTANTS,
     *of_the_subscriber.MUTANTS,
+    *of_the_verification.MUTANTS,
     *of_the_doors.MUTANTS,
 )

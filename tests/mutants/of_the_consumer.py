@@ -15,6 +15,7 @@ _HELD: Final = "consumers/held_partition.py"
 _TOPICS: Final = "consumers/command_topics.py"
 _KNOWN: Final = "consumers/known_heads.py"
 _TEST_KNOWN: Final = "tests/unit/test_known_heads.py"
+_TEST_MEMBERSHIP: Final = "tests/contract/test_broker_membership.py"
 _TEST_CAREFUL: Final = "tests/unit/test_careful_claims.py"
 _TEST_HALTS: Final = "tests/unit/test_ledger_consumer_guards.py"
 
@@ -184,6 +185,33 @@ MUTANTS: Final = (
         "await self._membership.rejoin()",
         "pass",
         (_TEST_HALTS,),
+    ),
+    Mutant(
+        "revocation-waits-for-the-batch",
+        "A rebalance waits, within a limit, until the batch in hand is finished.",
+        "availability",
+        "ledger/broker/assignment_board.py",
+        "await self._no_batch_in_hand.wait()",
+        "pass",
+        (_TEST_MEMBERSHIP,),
+    ),
+    Mutant(
+        "revocation-has-a-limit",
+        "A rebalance does not wait for a batch without end.",
+        "availability",
+        "ledger/broker/assignment_board.py",
+        "asyncio.timeout(REVOKE_WAIT_LIMIT_S)",
+        "asyncio.timeout(None)",
+        (_TEST_MEMBERSHIP,),
+    ),
+    Mutant(
+        "stalled-member-leaves",
+        "A member whose loop does not turn leaves its group: others go on with its partitions.",
+        "availability",
+        "ledger/broker/kafka_membership.py",
+        "= {polling, leave_wanted, stalled}",
+        "= {polling, leave_wanted}",
+        (f"{_TEST_MEMBERSHIP}::test_a_member_whose_loop_does_not_turn_leaves_and_comes_back_when_it_turns",),
     ),
     Mutant(
         "idle-holder-looks",
