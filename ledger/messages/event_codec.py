@@ -32,6 +32,8 @@ def decode_event(value: bytes | None) -> RecordedEvent:
         event = _decoder.decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise UnreadableEventError(f"not an event: {error}") from error
+    except RecursionError as error:
+        raise UnreadableEventError("not an event: nested too deeply") from error
     if event.metadata is not None and bytes(event.metadata) == _NULL:
         return msgspec.structs.replace(event, metadata=None)
     return event

@@ -231,7 +231,7 @@ def test_the_detail_of_an_unreadable_message_can_be_stored(value: bytes) -> None
     found.detail.encode()
 
 
-@pytest.mark.parametrize("value", [None, b"", b"{}", b"[1]", b"\xff", b'{"type": 5}'])
+@pytest.mark.parametrize("value", [None, b"", b"{}", b"[1]", b"\xff", b'{"type": 5}', b'{"x":' + b"[" * 9_000])
 def test_what_is_no_event_is_refused_with_a_reason(value: bytes | None) -> None:
     with pytest.raises(UnreadableEventError):
         decode_event(value)
