@@ -1,6 +1,6 @@
 # `make run` and `make test` need nothing but Python 3.11 or newer. `make help` tells the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check audit bench simulate mutants faults soak down clean lock environment test-environment
+.PHONY: help run test test-all check audit bench simulate fuzz mutants faults soak down clean lock environment test-environment
 
 BIN := .venv/bin
 PACKAGES := ledger consumers producers projections service apps
@@ -43,6 +43,10 @@ bench: test-environment  ## the benchmark: commands per second, latency, memory 
 simulate: test-environment  ## the simulation with many seeds: make simulate SEEDS=200000 [FIRST=0] [JOBS=2]
 	$(STEP) "simulation"
 	@$(BIN)/python -m tests.simulation $(or $(SEEDS),10000) $(or $(FIRST),0) $(if $(JOBS),--jobs $(JOBS)) $(SIMULATE_ARGS)
+
+fuzz: test-environment  ## mutated messages to the codecs, and requests by the OpenAPI document to the real service
+	$(STEP) "fuzz"
+	@$(BIN)/python -m pytest -m slow tests/properties/test_codec_fuzz.py tests/integration/test_http_fuzz.py $(PYTEST_ARGS)
 
 mutants: test-environment  ## take each guard away and see the tests notice: make mutants [ONLY="fence identity"] [JOBS=2]
 	$(STEP) "mutants"

@@ -31,16 +31,20 @@ class StrictJsonRoute(APIRoute):
         return strict_handler
 
 
+def strict_json(body: bytes) -> Any:
+    """Read a body as strictly as the ledger reads messages. Raises json.JSONDecodeError."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        why = str(error)
+    except RecursionError:
+        why = "nested too deeply"
+    raise json.JSONDecodeError(why, "", 0)  # FastAPI makes a 422 of this error, and a 400 of any other
+
+
 class _StrictRequest(Request):
     async def json(self) -> Any:
-        body = await self.body()
-        try:
-            return msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            why = str(error)
-        except RecursionError:
-            why = "nested too deeply"
-        raise json.JSONDecodeError(why, "", 0)  # FastAPI makes a 422 of this error, and a 400 of any other
+        return strict_json(await self.body())
 
 
 def _without_input(error: RequestValidationError) -> list[dict[str, Any]]:
