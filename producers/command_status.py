@@ -96,6 +96,7 @@ def command_status_router(app: str, topics: Topics, lookup: CommandLookup) -> AP
                     "waits to be decided from one that nobody has heard of."
                 ),
                 examples=["ledger.commands.example-app:3:1041"],
+                json_schema_extra={"pattern": r"^[a-z][a-z0-9.-]*:[0-9]{1,10}:[0-9]{1,18}$"},
             ),
         ] = None,
     ) -> JSONResponse:

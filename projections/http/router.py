@@ -42,6 +42,9 @@ OwnerId = Annotated[
 CreditType = Annotated[
     str, Query(min_length=1, max_length=CREDIT_TYPE_CHARACTERS_MAX, pattern=r"^[^\x00]*$", description="Which account.")
 ]
+_POSITION_PATTERN: Final = {"pattern": r"^[0-9]{1,10}:[0-9]{1,13}$"}
+"""For the documentation; what is wrong with another text is said in better words than that it does not match."""
+
 _POSITION_HEADER: Final[dict[str, Any]] = {
     LEDGER_POSITION: {
         "description": "The last event of the owner's partition that the answer contains.",
@@ -79,10 +82,17 @@ def _required_positions(
         Query(
             description="The position of a write (`partition:sequence`): the answer contains it, or is a 503.",
             examples=["3:17"],
+            json_schema_extra=_POSITION_PATTERN,
         ),
     ] = None,
     ledger_position: Annotated[
-        str | None, Header(alias=LEDGER_POSITION, description="The same as `min_position`.", examples=["3:17"])
+        str | None,
+        Header(
+            alias=LEDGER_POSITION,
+            description="The same as `min_position`.",
+            examples=["3:17"],
+            json_schema_extra=_POSITION_PATTERN,
+        ),
     ] = None,
 ) -> list[Position]:
     named = (
@@ -158,7 +168,12 @@ def create_query_router(queries: Queries, is_stranger: Callable[[Request], bool]
         min_positions: RequiredPositions,
         limit: Annotated[int, Query(ge=1, le=PAGE_LINES_MAX, description="Entries on a page.")] = PAGE_LINES_DEFAULT,
         before: Annotated[
-            str | None, Query(description="`next_before` of the page before this one.", examples=["3:17"])
+            str | None,
+            Query(
+                description="`next_before` of the page before this one.",
+                examples=["3:17"],
+                json_schema_extra=_POSITION_PATTERN,
+            ),
         ] = None,
         include_rejected: Annotated[bool, Query(description="Refused commands too, marked by `reason`.")] = False,
         credit_type: Annotated[

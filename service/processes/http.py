@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Final
 
 import uvicorn
+from fastapi import FastAPI
 
 from service.database import warn_of_open_doors
 from service.logins import LOGINS_OF
@@ -27,15 +28,36 @@ HEAD_BYTES_MAX: Final = 32_768
 """A request's line and headers together; more is answered with 400."""
 
 
-class _Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
+    """uvicorn within a process of ours."""
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        # Signals are the lifecycle's: it tells every process to stop in the same way.
+        """Signals are the lifecycle's: it tells every process to stop in the same way."""
         yield
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Begin to listen."""
         await super().startup(sockets)  # type: ignore[arg-type]
         freeze_start_up()
+
+
+def http_config(app: str | FastAPI, host: str, port: int) -> uvicorn.Config:
+    """How an app is served: with limits on connections and heads, and without a word of uvicorn about each request."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+        http=LimitedConnection,
+        ws="none",
+        server_header=False,
+        loop="none",
+    )
 
 
 def load_http_app(wiring: Wiring) -> None:
@@ -59,22 +81,7 @@ async def serve_http(wiring: Wiring, host: str, port: int, stop: asyncio.Event) 
     refusal = await why_not_open(wiring.addresses.database("reader"), wiring.settings.http_keys, host, stop)
     if refusal is not None:
         raise StartRefusedError(refusal)
-    server = _Server(
-        uvicorn.Config(
-            APP,
-            host=host,
-            port=port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=GRACE_S,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            h11_max_incomplete_event_size=HEAD_BYTES_MAX,
-            http=LimitedConnection,
-            ws="none",
-            server_header=False,
-            loop="none",
-        )
-    )
+    server = HttpServer(http_config(APP, host, port))
     serving = asyncio.ensure_future(server.serve())
     stopping = asyncio.ensure_future(stop.wait())
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
