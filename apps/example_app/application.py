@@ -113,7 +113,7 @@ def create_app(
         return ClientWhenNeeded(other, lambda: clients_of_others.enter_async_context(new_client))
 
     answers_by_app = AnswersByApp(answers, rules, submitter)
-    ring = KeyRing(PostgresDoorKeys(reader_database_url))
+    ring = KeyRing(PostgresDoorKeys(reader_database_url), open_to=doors.open_to)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -8,9 +8,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from ledger.api_keys.secret import read_key
 from ledger.sql_files import sql
@@ -21,6 +22,8 @@ KEYS_MAX: Final = 10_000
 LABEL_CHARACTERS_MAX: Final = 200
 
 _PACKAGE: Final = "ledger.api_keys"
+
+Connection: TypeAlias = "asyncpg.Connection | PoolConnectionProxy"
 
 
 class Scope(StrEnum):
@@ -74,7 +77,7 @@ class DoorKeys:
 
 
 async def create_api_key(
-    connection: asyncpg.Connection,
+    connection: Connection,
     key: str,
     *,
     app: str,
@@ -106,23 +109,23 @@ async def create_api_key(
     return _api_key(row)
 
 
-async def list_api_keys(connection: asyncpg.Connection, *, app: str | None = None) -> list[ApiKey]:
+async def list_api_keys(connection: Connection, *, app: str | None = None) -> list[ApiKey]:
     """Every key that was made, the newest first, of one app or of all."""
     return [_api_key(row) for row in await connection.fetch(sql(_PACKAGE, "list_keys"), app)]
 
 
-async def revoke_api_key(connection: asyncpg.Connection, key_id: str, *, revoked_by: str) -> ApiKey | None:
+async def revoke_api_key(connection: Connection, key_id: str, *, revoked_by: str) -> ApiKey | None:
     """Make a key useless for ever; a second time changes nothing. None when there is no such key."""
     row = await connection.fetchrow(sql(_PACKAGE, "revoke_key"), key_id, revoked_by)
     return None if row is None else _api_key(row)
 
 
-async def any_key_made(connection: asyncpg.Connection) -> bool:
+async def any_key_made(connection: Connection) -> bool:
     """Whether there has ever been a key, so that the HTTP service asks for one."""
     return bool(await connection.fetchval(sql(_PACKAGE, "any_key_made")))
 
 
-async def read_door_keys(connection: asyncpg.Connection) -> DoorKeys:
+async def read_door_keys(connection: Connection) -> DoorKeys:
     """What the HTTP service goes by."""
     rows = await connection.fetch(sql(_PACKAGE, "read_usable_keys"), KEYS_MAX)
     return DoorKeys(
@@ -135,7 +138,7 @@ async def read_door_keys(connection: asyncpg.Connection) -> DoorKeys:
     )
 
 
-async def note_keys_used(connection: asyncpg.Connection, key_ids: Collection[str]) -> None:
+async def note_keys_used(connection: Connection, key_ids: Collection[str]) -> None:
     """These keys were used about now."""
     await connection.fetchval(sql(_PACKAGE, "note_keys_used"), sorted(key_ids))
 

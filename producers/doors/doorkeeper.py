@@ -60,6 +60,11 @@ class DoorPolicy:
     burst: int
     """So many at once after a pause."""
 
+    @property
+    def open_to(self) -> str:
+        """Who needs no key before the first one is made, in words."""
+        return {"auto": "whoever is on this machine", "open-until-first": "whoever reaches it"}.get(self.keys, "nobody")
+
 
 class Doorkeeper:
     """ASGI middleware."""

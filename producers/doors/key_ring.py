@@ -58,10 +58,19 @@ class KeyRing:
         self,
         source: KeySource,
         *,
+        open_to: str = "nobody",
         now: Callable[[], float] = time.monotonic,
         today: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """No I/O. `now` is a clock that never goes back, in seconds; `today` tells when a key expires."""
+        """No I/O.
+
+        Args:
+            source: where the keys are kept.
+            open_to: who may come in while no key has ever been made, for the log.
+            now: a clock that never goes back, in seconds.
+            today: tells when a key expires.
+        """
+        self._open_to = open_to
         self._source = source
         self._now = now
         self._today = today
@@ -174,7 +183,9 @@ class KeyRing:
 
     def _learn(self, any_made: bool) -> None:
         if self._any_made is None and not any_made:
-            _log.warning("no API key has ever been made: none is asked for; `ledger keys create` makes the first")
+            _log.warning(
+                "no API key has ever been made: HTTP is open to %s; `ledger keys create` makes the first", self._open_to
+            )
         if any_made and not self._any_made:
             _log.info("API keys are asked for")
         self._any_made = bool(self._any_made) or any_made  # whoever empties the table does not open the doors
