@@ -257,7 +257,6 @@ class ProjectionWorker:
         without a holder."""
         self._lost = False
         self._forget()
-        self._epochs.clear()
         await self._wait(self._random.uniform(0, REJOIN_WAIT_MAX_S))
         if not self._stopping.is_set():
             await self._membership.rejoin()
