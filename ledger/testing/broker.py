@@ -6,7 +6,6 @@ faults: it is awaited at every operation, may wait, and may raise what the opera
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from typing import Final, Literal
 
 from ledger.broker.protocol import (
@@ -62,8 +61,8 @@ class InMemoryBroker:
         self._step = step
         self._topics: dict[str, list[_Log]] = {}
         self._groups: dict[str, InMemoryGroup] = {}
-        self._arrival: asyncio.Event = asyncio.Event()
-        """Set, and replaced by a new one, whenever a reader that waits should look again."""
+        self._waiting: dict[asyncio.Future[None], Collection[TopicPartition]] = {}
+        """Of readers: woken when one of these partitions gets a record."""
 
     def reader(self) -> "InMemoryRecordReader":
         """A RecordReader of this cluster."""
@@ -102,7 +101,10 @@ class InMemoryBroker:
         log = self._topics[topic][partition]
         timestamp_ms = int(asyncio.get_running_loop().time() * 1000)
         log.records.append(Record(topic, partition, log.end, timestamp_ms, key, value))
-        self._wake_readers()
+        place = TopicPartition(topic, partition)
+        for waiter, wanted in self._waiting.items():
+            if place in wanted:
+                _wake(waiter)
         return log.end - 1
 
     def remove_before(self, topic: str, partition: int, start: int) -> None:
@@ -139,13 +141,23 @@ class InMemoryBroker:
         logs = self._topics.get(topic_partition[0], ())
         return logs[topic_partition[1]] if topic_partition[1] < len(logs) else None
 
-    async def arrival(self) -> None:
-        """Return when something was appended anywhere."""
-        await self._arrival.wait()
+    async def arrival(self, among: Collection[TopicPartition], timeout_s: float) -> None:
+        """Return when something was appended to one of these partitions, or after `timeout_s`."""
+        loop = asyncio.get_running_loop()
+        # Not asyncio.timeout around an Event: readers that wait are what a simulation does most.
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiting[waiter] = among
+        alarm = loop.call_later(timeout_s, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            alarm.cancel()
+            del self._waiting[waiter]
 
-    def _wake_readers(self) -> None:
-        arrival, self._arrival = self._arrival, asyncio.Event()
-        arrival.set()
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class InMemoryRecordReader:
@@ -189,9 +201,7 @@ class InMemoryRecordReader:
             remaining_s = deadline - loop.time()
             if records or remaining_s <= 0:
                 return records
-            with suppress(TimeoutError):
-                async with asyncio.timeout(remaining_s):
-                    await self._broker.arrival()
+            await self._broker.arrival(self._positions.keys() if only is None else only, remaining_s)
 
     def _read(self, records_max: int, only: Collection[TopicPartition] | None) -> list[Record]:
         taken: list[Record] = []

@@ -1,6 +1,8 @@
 """Hands what happens in a simulated world to the auditor, at the instant it happens; asks for everything at the end."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ledger.event_store.protocol import AppendBatch
 from projections.feed import FeedKey
@@ -17,6 +19,23 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 APPS = {"example-app": App(EXAMPLE_APP_OPERATIONS), "second-app": App(BASE_OPERATIONS)}
+
+
+Check = TypeVar("Check", bound=Callable[..., None])
+
+
+def _told(check: Check) -> Check:
+    """What raises in the middle of the product might be caught there: the world is told first, and ends."""
+
+    @wraps(check)
+    def checked(self: "Audit", *args: Any) -> None:
+        try:
+            check(self, *args)
+        except Exception as error:
+            self._world.end(error)
+            raise
+
+    return cast(Check, checked)
 
 
 class Audit:
@@ -36,6 +55,7 @@ class Audit:
 
     # ---- Kafka ----
 
+    @_told
     def appended_to_topic(
         self, topic: str, partition: int, offset: int, key: bytes | None, value: bytes | None
     ) -> None:
@@ -57,11 +77,13 @@ class Audit:
 
     # ---- the record ----
 
+    @_told
     def claimed(self, partition: int, epoch: int, holder: str) -> None:
         """A claim is committed."""
         self._world.say(f"{holder} claims {partition}: epoch {epoch}")
         self.record.claimed(partition, epoch, holder)
 
+    @_told
     def committed(self, batch: AppendBatch, holder: str) -> None:
         """A transaction of a ledger consumer is committed: what it left behind is looked at."""
         for head in batch.heads:
@@ -77,6 +99,7 @@ class Audit:
         heads = ", ".join(f"{head.partition}:{head.sequence_before}-{head.sequence}" for head in batch.heads)
         self._world.say(f"{holder} commits {heads}, {len(batch.quarantine)} to quarantine")
 
+    @_told
     def halted(self, partition: int, epoch: int, because: str) -> None:
         """A partition may halt where there is a cause, and only with the message that tells it."""
         if self._world.record.heads[partition].epoch != epoch:
@@ -87,6 +110,7 @@ class Audit:
 
     # ---- read models ----
 
+    @_told
     def feed_created(self, key: FeedKey) -> None:
         """A version of a read model was made from the record."""
         checkpoint = self._world.projections.checkpoints[key]
@@ -94,11 +118,13 @@ class Audit:
         hashes = [event.hash for event in checkpoint.taken]
         audit.advanced(hashes, checkpoint.sequence, checkpoint.hash, self.record.rows[key.partition])
 
+    @_told
     def feed_claimed(self, key: FeedKey, epoch: int, holder: str) -> None:
         """A claim is committed."""
         self._world.say(f"{holder} claims {key.read_model}/{key.version} of {key.partition}: epoch {epoch}")
         self.feeds[key].claimed(epoch, holder)
 
+    @_told
     def feed_advanced(self, one: Advance, holder: str) -> None:
         """A transaction of a projection worker is committed."""
         audit = self.feeds[one.key]
@@ -106,6 +132,7 @@ class Audit:
         rows = self.record.rows[one.key.partition]
         audit.advanced([event.hash for event in one.events], one.sequence, one.hash, rows)
 
+    @_told
     def feed_halted(self, key: FeedKey, because: str) -> None:
         """A feed may halt only where its tables refuse an event."""
         self._world.say(f"{key} halts: {because}")

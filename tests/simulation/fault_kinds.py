@@ -13,6 +13,7 @@ class Fault(StrEnum):
     ZOMBIE = "freeze past the session, then go on"
     ZOMBIE_IN_TRANSACTION = "freeze past the session with a transaction in flight"
     ZOMBIE_IN_PUBLICATION = "freeze past the session with a publication in flight"
+    ZOMBIE_IN_CLAIM = "freeze past the session with a claim in flight"
     STOP = "stop on request"
     CLOCK_OF_PROCESS = "a process's clock jumps"
     # groups
@@ -36,6 +37,7 @@ class Fault(StrEnum):
     KAFKA_AWAY = "Kafka is away"
     KAFKA_SLOW = "Kafka is slow for everybody"
     EVENT_AGAIN = "an event is published a second time"
+    EVENTS_LOST = "Kafka loses events that it has acknowledged"
     RECORD_AGAIN = "a record is fetched a second time"
     RETENTION_CONSUMED = "retention removes consumed commands"
     RETENTION_UNCONSUMED = "retention removes commands that nobody decided"

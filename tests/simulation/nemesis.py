@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 PROCESSES_MAX: Final = 3
 """Of one role."""
 
+COUNTED_WHEN_DONE: Final = (Fault.ZOMBIE, Fault.FREEZE, Fault.ZOMBIE_IN_CLAIM, Fault.REBUILD, Fault.EVENTS_LOST)
+"""By those who do it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Action:
@@ -39,6 +42,7 @@ class Nemesis:
             Fault.CRASH: (14, self._crash),
             Fault.FREEZE: (8, self._freeze),
             Fault.ZOMBIE: (8, self._freeze),
+            Fault.ZOMBIE_IN_CLAIM: (6, self._freeze_in_claim),
             Fault.STOP: (5, self._stop),
             Fault.JOIN: (9, self._join),
             Fault.SESSION_LOST: (8, self._lose_session),
@@ -53,6 +57,7 @@ class Nemesis:
             Fault.RETENTION_CONSUMED: (5, self._retention_consumed),
             Fault.RETENTION_UNCONSUMED: (1, self._retention_unconsumed),
             Fault.RETENTION_EVENTS: (5, self._retention_events),
+            Fault.EVENTS_LOST: (3, self._lose_events),
             Fault.REBUILD: (6, self._rebuild),
         }
 
@@ -74,7 +79,7 @@ class Nemesis:
         if self._world.settling or not self._world.chance.keeps(action.number):
             return
         self._world.say(f"[{action.number}] {action.fault.value}")
-        if self._do[action.fault][1](action) and action.fault not in (Fault.ZOMBIE, Fault.FREEZE, Fault.REBUILD):
+        if self._do[action.fault][1](action) and action.fault not in COUNTED_WHEN_DONE:
             self._world.chance.happened(action.fault)
 
     # ---- processes and groups ----
@@ -95,6 +100,10 @@ class Nemesis:
             return False
         seconds = 0.1 + 5.8 * action.size if action.fault is Fault.FREEZE else 6.1 + 10 * action.size
         return self._world.freeze(victim, seconds, Fault.FREEZE, Fault.ZOMBIE)
+
+    def _freeze_in_claim(self, action: Action) -> bool:
+        self._world.freeze_in_claim["consumer" if action.victim < 0.5 else "worker"] = 6.1 + 6 * action.size
+        return True
 
     def _stop(self, action: Action) -> bool:
         victim = self._victim(action)
@@ -178,6 +187,10 @@ class Nemesis:
         upto = records[0].offset + round(action.size * len(records))
         self._world.broker.remove_before(self._world.topics.events, partition, upto)
         self._world.say(f"  {partition} below {upto}")
+        return True
+
+    def _lose_events(self, action: Action) -> bool:
+        self._world.events_to_lose = 1 + int(3 * action.size)
         return True
 
     def _rebuild(self, action: Action) -> bool:

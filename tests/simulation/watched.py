@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ledger.broker.protocol import TopicPartition
 from ledger.event_store.protocol import AppendBatch, Appended, AppendResult, Claim, Halt
 from ledger.testing.broker import InMemoryBroker
 from ledger.testing.event_store import InMemoryEventStore
@@ -24,6 +25,12 @@ class WatchedBroker(InMemoryBroker):
 
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
         """See InMemoryBroker."""
+        if topic == self._world.topics.events and self._world.loses_event():
+            # It was published, and is gone: read models have to fill the gap from the record.
+            log = self.log(TopicPartition(topic, partition))
+            assert log is not None
+            self._world.audit.appended_to_topic(topic, partition, log.end, key, value)
+            return log.end
         offset = super().append(topic, partition, key, value)
         self._world.audit.appended_to_topic(topic, partition, offset, key, value)
         return offset

@@ -66,7 +66,7 @@ class World:
         self.commands = shape.choice((5, 15, 25, 40))
         self.steps_between_faults = shape.choice((0.0, 12.0, 30.0, 100.0))
         self.actions_mean_gap_s = shape.choice((0.0, 0.7, 2.0, 5.0))
-        self.patience = shape.choice((1.0, 5.0, 10.0))
+        self.patience = shape.choice((1.0, 5.0, 5.0, 10.0, 10.0))
         self.poll_records_max = shape.choice((1, 5, 1000, 1000))
         self.poison: Fault | None = shape.choices((None, Fault.KILLER, Fault.RAISER), (94, 3, 3))[0]
         self.refused: tuple[str, int, int] | None = None
@@ -85,6 +85,10 @@ class World:
         self.broker_slow_until_s = 0.0
         self.store_slow_until_s = 0.0
         self.removed_unconsumed: set[int] = set()
+        self.events_to_lose = 0
+        self.freeze_in_claim: dict[Role, float] = {}
+        """For how many seconds the next one of a role freezes that claims."""
+        self.asked_for_new = False
         self._started = 0
         self._fetched: dict[Role, dict[TopicPartition, int]] = {
             "consumer": defaultdict(int),
@@ -100,7 +104,19 @@ class World:
         self.nemesis = Nemesis(self, self.chance.stream("nemesis"))
 
     async def live(self) -> None:
-        """The whole run. Raises ViolationError."""
+        """The whole run. Raises ViolationError, and whatever ends a process that was not asked to end."""
+        loop = asyncio.get_running_loop()
+        self._ends = loop.create_future()
+        living = loop.create_task(self._live())
+        await asyncio.wait((living, self._ends), return_when=asyncio.FIRST_COMPLETED)
+        (self._ends if self._ends.done() else living).result()
+
+    def end(self, error: BaseException) -> None:
+        """Nothing that happens after this counts."""
+        if not self._ends.done():
+            self._ends.set_exception(error)
+
+    async def _live(self) -> None:
         for topic in (TOPICS.events, TOPICS.replays, *(TOPICS.commands(app) for app in self.apps)):
             self.broker.create_topic(topic, self.partitions)
         self.projections.install(self.read_models)
@@ -175,6 +191,9 @@ class World:
                 self.stop_postgres_in_batch = None
                 self.say(f"Postgres stops while {process.name} waits for {what}")
                 self.postgres_stops(seconds)
+        if step_class == "claim" and process.role in self.freeze_in_claim and not self.settling:
+            self.freeze(process, self.freeze_in_claim.pop(process.role), Fault.FREEZE, Fault.ZOMBIE_IN_CLAIM)
+            await process.gate()
         if not self.postgres_available:
             if what == "append" and process.random.random() < 0.5:
                 raise CommitOutcomeUnknownError("simulated: Postgres stopped during COMMIT")
@@ -212,7 +231,11 @@ class World:
                 self._tell(process, what, slow)
                 await asyncio.sleep(0.5 * size if kind < 0.2 else 3 + 12 * size)
             elif kind < 0.42:
-                at = {"write": Fault.ZOMBIE_IN_TRANSACTION, "publish": Fault.ZOMBIE_IN_PUBLICATION}
+                at = {
+                    "write": Fault.ZOMBIE_IN_TRANSACTION,
+                    "publish": Fault.ZOMBIE_IN_PUBLICATION,
+                    "claim": Fault.ZOMBIE_IN_CLAIM,
+                }
                 self.freeze(process, 16 * size, Fault.FREEZE, at.get(step_class, Fault.ZOMBIE))
             elif kind < 0.54:
                 self.chance.happened(Fault.CRASH_AT_STEP)
@@ -355,7 +378,7 @@ class World:
         self._gone(process)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self.broken = error
+            self.end(error)
 
     def _gone(self, process: Process) -> None:
         """A supervisor starts another one, where too few are left."""
@@ -368,8 +391,7 @@ class World:
         if sum(process.role == role for process in self.processes) < self.wanted[role]:
             self.start(role)
 
-    broken: BaseException | None = None
-    """What ended a process that was not asked to end."""
+    _ends: "asyncio.Future[None]"
 
     # ---- retention, poison, read models ----
 
@@ -393,6 +415,14 @@ class World:
             self.audit.input.removed(app, partition, offset)
         self.broker.remove_before(TOPICS.commands(app), partition, upto)
         self.removed_unconsumed.add(partition)
+        return True
+
+    def loses_event(self) -> bool:
+        """Whether Kafka loses the event that is published now."""
+        if self.settling or not self.events_to_lose:
+            return False
+        self.events_to_lose -= 1
+        self.chance.happened(Fault.EVENTS_LOST)
         return True
 
     def causes_to_halt(self, partition: int) -> list[str]:
