@@ -84,9 +84,9 @@ class InMemoryBroker:
         return InMemoryMembership(group, lambda: len(self._topics.get(topic, ())), self.connect, loop_stall_limit_s)
 
     def rebalance(self, group_id: str) -> None:
-        """What a coordinator may do at any moment, for no reason that a member could see."""
+        """What a coordinator may do at any moment, for no reason that a member could see: others get the partitions."""
         if group_id in self._groups:
-            self._groups[group_id].rebalance()
+            self._groups[group_id].shuffle()
 
     def create_topic(self, name: str, partitions: int) -> None:
         """Create a topic; one that exists is left as it is."""

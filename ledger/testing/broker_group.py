@@ -31,6 +31,11 @@ class InMemoryGroup:
         """Whether the member is in the group."""
         return member in self._members
 
+    def shuffle(self) -> None:
+        """Assign everything anew for no reason, with the members in another order."""
+        self._members[:] = [*self._members[1:], *self._members[:1]]
+        self.rebalance()
+
     def rebalance(self) -> None:
         """Take everything from all members and assign it anew."""
         self._changes += 1
