@@ -32,7 +32,7 @@ from tests.database_logins import logins_of
 from tests.ledger_on_servers import WAIT_S, LedgerOnServers, command, ledger_on_servers
 from tests.servers import server_home
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 SENTINEL = "s3nt1nel-9f2c"
 COMMANDS = ("status --json", "partitions", "balance ada --json", "verify", "roles check", "apps --json")
