@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from ledger.broker.kafka_servers import KafkaSecurity, KafkaServers
+from service.stack.deathwatch import Deathwatch
 from service.stack.local_kafka import LocalKafka
 from service.stack.ports import LOOPBACK, choose_free
 from service.stack.resolver import default_cache
@@ -138,11 +139,13 @@ def running_secured_kafka(home: Path | None = None) -> Iterator[SecuredKafka]:
     with server_home() as temporary:
         ports = choose_free(3)
         kafka = SecuredKafka((home or temporary) / "kafka", default_cache(), (ports[0], ports[1], ports[2]))
-        asyncio.run(kafka.start(say))
+        watch = Deathwatch(temporary)  # for a session that is killed; a folder that was named is left alone
         try:
+            asyncio.run(kafka.start(say))
             yield kafka
         finally:
             asyncio.run(kafka.stop(say))
+            watch.dismiss()
 
 
 def main() -> None:

@@ -84,13 +84,16 @@ class SecuredLedger:
         log_file = self.home / f"{'-'.join(arguments)}-{uuid.uuid4().hex}.log"
         with log_file.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "service.cli", *arguments],
+                [sys.executable, "-m", "service.cli", *arguments, "--with-parent"],
                 env=self.environment(user),
                 cwd=ROOT,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # it ends with us, also when we are killed
                 stdout=log,
                 stderr=log,
             )
+            assert process.stdin is not None
+            process.stdin.write(b"go\n")
+            process.stdin.flush()
             try:
                 yield log_file
                 assert process.poll() is None, log_file.read_text()
@@ -100,6 +103,7 @@ class SecuredLedger:
                     process.wait(LIMIT_S)
                 finally:
                     process.kill()
+                    process.stdin.close()
         assert "hush-" not in log_file.read_text()
 
     async def balance(self, owner_id: str) -> int:
