@@ -104,7 +104,9 @@ def wanted_acls(topics: Topics, apps: Collection[str], principals: Principals) -
             for name in (commands, parked)
             for right in ("READ", "WRITE")
         ),
-        *(Acl(operator, "READ", "topic", "literal", name) for name in _answers(topics)),
+        # Empties what the record is published on, to have it published again (`ledger republish`).
+        *(Acl(operator, right, "topic", "literal", name) for name in _answers(topics) for right in ("READ", "DELETE")),
+        Acl(operator, "DESCRIBE", "group", "prefixed", f"{topics.prefix}."),
     ]
     for app in sorted(apps):
         acls += _of_app(topics, app, principals.of_app(app))

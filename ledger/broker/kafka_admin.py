@@ -1,12 +1,15 @@
-"""Creating and counting topics on Kafka."""
+"""Creating, counting and emptying topics on Kafka, and who reads them."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.protocol.admin import DescribeGroupsRequest_v1, DescribeGroupsRequest_v2
+from aiokafka.protocol.api import Request
 
 from ledger.broker.bounded import finish_within
 from ledger.broker.cluster_queries import partition_counts
@@ -86,6 +89,38 @@ class KafkaTopicAdmin:
             raise TopicCreationError("; ".join(refused))
         await self._until_visible({spec.name for spec in specs})
 
+    async def members(self, groups: Collection[str]) -> list[str]:
+        """Who is in these consumer groups now: `group: client at host` for each. Raises BrokerUnavailableError."""
+        admin = self._connected()
+        found: list[str] = []
+        for name in groups:
+            try:
+                async with asyncio.timeout(CREATE_LIMIT_S):
+                    coordinator = await admin.find_coordinator(name)
+                    response: Any = await admin._client.send(coordinator, _DescribeGroups([name]))
+            except (KafkaError, TimeoutError) as error:
+                raise BrokerUnavailableError(f"the consumer group {name} could not be asked for: {error!r}") from error
+            for error_code, group, _state, _type, _protocol, members in response.groups:
+                if for_code(error_code) is not NoError:
+                    raise BrokerUnavailableError(f"group {group}: {for_code(error_code).__name__}")
+                found += [f"{group}: {client_id} at {host}" for _member, client_id, host, *_ in members]
+        return sorted(found)
+
+    async def empty(self, topic: str, partitions: int) -> None:
+        """Delete all records of a topic. Offsets go on where they are, and groups keep theirs: so whoever reads it
+        notices, which nobody does when a topic is deleted and made anew.
+
+        Raises:
+            BrokerUnavailableError: some may have been deleted; do it again.
+        """
+        admin = self._connected()
+        everything = {KafkaPartition(topic, one): RecordsToDelete(before_offset=-1) for one in range(partitions)}
+        try:
+            async with asyncio.timeout(CREATE_LIMIT_S):
+                await admin.delete_records(everything)
+        except (KafkaError, TimeoutError) as error:
+            raise BrokerUnavailableError(f"{topic} could not be emptied: {error!r}") from error
+
     async def _until_visible(self, names: set[str]) -> None:
         # The controller knows a topic a moment before the brokers that are asked for it.
         loop = asyncio.get_running_loop()
@@ -99,6 +134,17 @@ class KafkaTopicAdmin:
         if self._admin is None:
             raise BrokerUnavailableError("the admin client is not started")
         return self._admin
+
+
+class _DescribeGroups(Request[DescribeGroupsRequest_v1 | DescribeGroupsRequest_v2]):
+    # aiokafka's own asks in version 3, and then takes the answer for one of version 2, which fails.
+    API_KEY = DescribeGroupsRequest_v2.API_KEY
+
+    def __init__(self, groups: list[str]) -> None:
+        self._groups = groups
+
+    def build(self, request_struct_class: Any) -> Any:
+        return request_struct_class(self._groups)
 
 
 def _new_topic(spec: TopicSpec) -> NewTopic:

@@ -180,20 +180,24 @@ async def move_marks(
         return await _record(connection, deed, kind, f"app {app}", _heads(heads) | {"marks": marks}, {"marks": after})
 
 
-async def publish_again(connection: asyncpg.Connection, partitions: Collection[int], deed: Deed) -> Intervention:
-    """Let every event of these partitions be published again, from the first one on."""
+async def publish_again(
+    connection: asyncpg.Connection,
+    partitions: Collection[int],
+    deed: Deed,
+    kind: str = "publish-again",
+    given_up: Mapping[str, str] | None = None,
+) -> Intervention:
+    """Let every event of these partitions be published again, from the first one on. `given_up`: in words, by
+    partition, which published events the record has lost and goes on without."""
     async with _intervening(connection, partitions) as heads:
         await connection.execute(sql(_PACKAGE, "republish_heads"), list(partitions))
         await connection.execute(sql(_PACKAGE, "release_heads"), list(partitions))
         published = {str(head["partition"]): head["published_sequence"] for head in heads}
-        return await _record(
-            connection,
-            deed,
-            "publish-again",
-            "partition " + ", ".join(published),
-            {"published_sequence": published},
-            {"published_sequence": 0},
-        )
+        before: dict[str, Any] = {"published_sequence": published}
+        if given_up:
+            before["given_up"] = dict(given_up)
+        subject = "partition " + ", ".join(published)
+        return await _record(connection, deed, kind, subject, before, {"published_sequence": 0})
 
 
 def is_halted(head: Mapping[str, Any]) -> bool:

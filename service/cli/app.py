@@ -20,6 +20,7 @@ from service.cli import (
     quarantine,
     queries,
     rebuilding,
+    republishing,
     roles,
     setup,
     status,
@@ -40,7 +41,7 @@ app = typer.Typer(
         "3 Kafka, Postgres or an outcome is not to be had now; 130 interrupted."
     ),
 )
-for module in (local, status, setup, publishing, queries, watch, importing, verify, rebuilding, apps):
+for module in (local, status, setup, publishing, queries, watch, importing, verify, rebuilding, republishing, apps):
     module.register(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(roles.app, name="roles")
@@ -48,6 +49,7 @@ app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(parked.app, name="parked")
 app.add_typer(keys.app, name="keys")
 app.add_typer(processes.app, name="run")
+app.add_typer(republishing.recover, name="recover")
 
 
 def main() -> None:

@@ -52,8 +52,10 @@ def test_nobody_but_the_ledger_writes_events() -> None:
     assert who_may("WRITE", "topic", "ledger.replays") == {"User:ledger"}
 
 
-def test_nobody_may_change_or_delete_a_topic() -> None:
-    assert {acl.operation for acl in WANTED} == {"READ", "WRITE", "CREATE", "DESCRIBE"}
+def test_nobody_may_change_a_topic_and_only_what_can_be_written_again_may_be_emptied() -> None:
+    assert {acl.operation for acl in WANTED} == {"READ", "WRITE", "CREATE", "DESCRIBE", "DELETE"}
+    deletable = {(acl.principal, acl.pattern, acl.name) for acl in WANTED if acl.operation == "DELETE"}
+    assert deletable == {("User:ledger-operator", "literal", name) for name in ("ledger.events", "ledger.replays")}
     assert {acl.principal for acl in WANTED if acl.operation == "CREATE"} == {"User:ledger-operator"}
 
 
