@@ -77,10 +77,9 @@ async def _audit_partition(
     found: FullAudit,
 ) -> None:
     rows = await kept.rows(partition)
-    sent = await kept.sent(APPS, partition)
     quarantine = await kept.quarantined(partition)
-    published = await kept.published(partition)
-    replayed = await kept.replayed(partition)
+    topics = await kept.topics_of(APPS, partition)
+    sent, published, replayed = topics.sent, topics.published, topics.replayed
     found.outcomes.update(row.reason or ACCEPTED for row in rows)
     found.new_operation += sum(row.operation == NEW_OPERATION for row in rows)
     found.quarantined += len(quarantine)

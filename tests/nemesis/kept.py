@@ -1,6 +1,7 @@
 """What a run left in Kafka and in Postgres, read past all proxies, a partition at a time."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import asyncpg
@@ -24,21 +25,19 @@ class Kept:
         self._reader = reader
         self._topics = topics
 
-    async def sent(self, apps: Collection[str], partition: int) -> list[Sent]:
-        """The records of all command topics on a partition, topic by topic in offset order."""
-        return [
-            Sent(app, partition, record.offset, record.key, record.value)
-            for app in apps
-            for record in await self._records(self._topics.commands(app), partition)
-        ]
-
-    async def published(self, partition: int) -> list[tuple[bytes | None, bytes | None]]:
-        """Keys and values of `ledger.events`."""
-        return [(record.key, record.value) for record in await self._records(self._topics.events, partition)]
-
-    async def replayed(self, partition: int) -> list[tuple[bytes | None, bytes | None]]:
-        """Keys and values of `ledger.replays`."""
-        return [(record.key, record.value) for record in await self._records(self._topics.replays, partition)]
+    async def topics_of(self, apps: Collection[str], partition: int) -> "TopicsKept":
+        """Everything that lies in Kafka on a partition."""
+        topics = [self._topics.events, self._topics.replays, *(self._topics.commands(app) for app in apps)]
+        records = await self._records([TopicPartition(topic, partition) for topic in topics])
+        return TopicsKept(
+            sent=[
+                Sent(app, partition, record.offset, record.key, record.value)
+                for app in apps
+                for record in records[self._topics.commands(app)]
+            ],
+            published=[(record.key, record.value) for record in records[self._topics.events]],
+            replayed=[(record.key, record.value) for record in records[self._topics.replays]],
+        )
 
     async def rows(self, partition: int) -> list[Row]:
         """The events in their order."""
@@ -123,16 +122,30 @@ class Kept:
         rows: Sequence[asyncpg.Record] = await self._connection.fetch(query, *arguments, timeout=FETCH_TIMEOUT_S)
         return rows
 
-    async def _records(self, topic: str, partition: int) -> list[Record]:
-        place = TopicPartition(topic, partition)
-        bound = (await self._reader.bounds([place]))[place]
-        self._reader.assign({place: bound.start})
-        records: list[Record] = []
-        while not records or records[-1].offset + 1 < bound.end:
-            if bound.start == bound.end:
-                break
+    async def _records(self, places: Sequence[TopicPartition]) -> dict[str, list[Record]]:
+        """All at once: each change of the assignment waits for the fetch that is under way."""
+        bounds = await self._reader.bounds(places)
+        self._reader.assign({place: bound.start for place, bound in bounds.items()})
+        records: dict[str, list[Record]] = {place.topic: [] for place in places}
+        unread = {place.topic: bound.end for place, bound in bounds.items() if bound.end > bound.start}
+        while unread:
             polled = await self._reader.poll(POLL_RECORDS_MAX, POLL_WAIT_S)
             if not polled:
-                raise AssertionError(f"{topic}:{partition} gives nothing after {len(records)} records of {bound}")
-            records += polled
+                raise AssertionError(f"Kafka gives nothing for {POLL_WAIT_S:g} s, though {unread} are not reached")
+            for record in polled:
+                records[record.topic].append(record)
+            unread = {topic: end for topic, end in unread.items() if _next_offset(records[topic]) < end}
         return records
+
+
+@dataclass(frozen=True, slots=True)
+class TopicsKept:
+    """One partition of all topics: commands topic by topic in offset order, keys and values of the others."""
+
+    sent: list[Sent]
+    published: list[tuple[bytes | None, bytes | None]]
+    replayed: list[tuple[bytes | None, bytes | None]]
+
+
+def _next_offset(records: Sequence[Record]) -> int:
+    return records[-1].offset + 1 if records else 0

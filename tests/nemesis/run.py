@@ -83,6 +83,7 @@ class FaultRun:
             finally:
                 self._take_figures()
                 await arena.stop()
+                arena.servers.unmount_disk(keep=bool(report.objections))
         return report
 
     async def _phases(self, phases: Sequence[Phase]) -> None:

@@ -124,10 +124,17 @@ class Servers:
         for proxy in (*self.kafka_proxies.values(), *self.postgres_proxies.values()):
             await proxy.stop()
 
-    def unmount_disk(self) -> None:
-        """Take the small disk away, with what is on it."""
-        if self._disk.is_mount():
-            subprocess.run(["umount", "--lazy", str(self._disk)], check=False)
+    def unmount_disk(self, *, keep: bool) -> None:
+        """Take the small disk away, after the servers have stopped; what is on it is copied out, or goes with it."""
+        if not self._disk.is_mount():
+            return
+        copy = self._disk.with_name("kept")
+        if keep:  # with its owner, who is the server's account
+            subprocess.run(["cp", "--archive", str(self._disk), str(copy)], check=False)
+        subprocess.run(["umount", "--lazy", str(self._disk)], check=False)
+        if keep:
+            self._disk.rmdir()
+            copy.rename(self._disk)
 
     async def kill_kafka(self, away_s: float) -> None:
         """kill -9; start it again after a while. Returns when it answers."""
