@@ -91,20 +91,28 @@ class KafkaTopicAdmin:
 
     async def members(self, groups: Collection[str]) -> list[str]:
         """Who is in these consumer groups now: `group: client at host` for each. Raises BrokerUnavailableError."""
+        try:
+            async with asyncio.timeout(CREATE_LIMIT_S):
+                return sorted([member for name in groups for member in await self._members_of(name)])
+        except (KafkaError, TimeoutError) as error:
+            raise BrokerUnavailableError(f"the consumer groups could not be asked for: {error!r}") from error
+
+    async def _members_of(self, name: str) -> list[str]:
         admin = self._connected()
-        found: list[str] = []
-        for name in groups:
+        while True:
             try:
-                async with asyncio.timeout(CREATE_LIMIT_S):
-                    coordinator = await admin.find_coordinator(name)
-                    response: Any = await admin._client.send(coordinator, _DescribeGroups([name]))
-            except (KafkaError, TimeoutError) as error:
-                raise BrokerUnavailableError(f"the consumer group {name} could not be asked for: {error!r}") from error
-            for error_code, group, _state, _type, _protocol, members in response.groups:
+                coordinator = await admin.find_coordinator(name)
+                response: Any = await admin._client.send(coordinator, _DescribeGroups([name]))
+                [(error_code, _name, _state, _type, _protocol, members)] = response.groups
                 if for_code(error_code) is not NoError:
-                    raise BrokerUnavailableError(f"group {group}: {for_code(error_code).__name__}")
-                found += [f"{group}: {client_id} at {host}" for _member, client_id, host, *_ in members]
-        return sorted(found)
+                    raise for_code(error_code)(name)
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                # A cluster that has just begun makes the place where it keeps its groups when first asked.
+                await asyncio.sleep(VISIBLE_BACKOFF_S)
+            else:
+                return [f"{name}: {client_id} at {host}" for _member, client_id, host, *_ in members]
 
     async def empty(self, topic: str, partitions: int) -> None:
         """Delete all records of a topic. Offsets go on where they are, and groups keep theirs: so whoever reads it
