@@ -299,15 +299,9 @@ class PostgresEventStore:
 
     async def _check_identity(self, connection: asyncpg.Connection) -> Identity:
         await self._same_ledger.require(connection)
-        found = await read_identity(connection)
         if self._identity is None:
-            self._identity = found
-        elif found != self._identity:
-            raise RecordMismatchError(
-                f"this process began with {self._identity} and now finds {found}: the database is another one; "
-                "stop the ledger and put the right database back"
-            )
-        return found
+            self._identity = await read_identity(connection)
+        return self._identity
 
     @asynccontextmanager
     async def _connection(self, purpose: str) -> AsyncIterator[asyncpg.Connection]:
