@@ -9,7 +9,7 @@ import pytest
 
 from ledger.domain.chain import GENESIS
 from ledger.domain.event import RecordedEvent
-from ledger.event_store.protocol import Appended, EventStore, StoreUnavailableError
+from ledger.event_store.protocol import Appended, EventStore, ForeignLedgerError, StoreUnavailableError
 from projections.balances.fold import last_entries
 from projections.feed import Feed, FeedKey
 from projections.postgres_store import PostgresProjectionStore
@@ -320,3 +320,17 @@ async def test_what_the_record_does_not_hold_is_not_taken(place: Place) -> None:
         await client.advance([advance(feed, [events[0], other])])
     assert (await place.checkpoint(feed.key))["sequence"] == 0
     assert await client.advance([advance(feed, events)]) == frozenset()
+
+
+@pytest.mark.integration
+async def test_a_database_of_another_ledger_is_not_written_to(place_in_postgres: PlaceInPostgres) -> None:
+    """It may answer under the same address one day, with feeds of the same names."""
+    events = await recorded(place_in_postgres, 3, 10)
+    client = place_in_postgres.client()
+    feeds = await client.claim(keys(3), "one")
+    connection = place_in_postgres.record.connection
+    await connection.execute("UPDATE ledger.ledger_identity SET ledger_id = gen_random_uuid()")
+    await client.stop()
+    with pytest.raises(ForeignLedgerError):
+        await client.advance([advance(feed, events) for feed in feeds])
+    assert await place_in_postgres.balances() == {}

@@ -138,6 +138,20 @@ async def test_a_service_shows_what_it_has_answered(ledger: LedgerOnServers, que
         assert (await http.get(f"/balance/{neighbour}")).status_code == 503
 
 
+async def test_a_database_of_another_ledger_is_not_read(ledger: LedgerOnServers, http: httpx.AsyncClient) -> None:
+    """It may answer under the same address one day, and its balances are not ours."""
+    assert (await http.get("/balance/ada")).status_code == 200
+    await ledger.pool.execute("UPDATE ledger.ledger_identity SET ledger_id = gen_random_uuid()")
+    await ledger.pool.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'ledger queries'"
+    )
+    for path in ("/balance/ada", "/ledger/ada/entries"):
+        answer = await http.get(path)
+        assert answer.status_code == 503
+        assert "FOREIGN LEDGER" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize(
     "query",
     [

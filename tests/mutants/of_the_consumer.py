@@ -421,15 +421,6 @@ MUTANTS: Final = (
         (_TEST_KNOWN,),
     ),
     Mutant(
-        "ledger-behind-every-connection",
-        "Read models and queries use no database of another ledger that answers under the same address.",
-        "1, 9",
-        "ledger/event_store/identity.py",
-        "elif found != self._ledger_id:",
-        "elif False:",
-        (_TEST_KNOWN, "tests/contract/test_projection_store.py"),
-    ),
-    Mutant(
         "partitions-of-this-ledger",
         "A consumer that is set to another number of partitions than its ledger does not start.",
         "4",

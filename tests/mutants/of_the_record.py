@@ -251,10 +251,10 @@ MUTANTS: Final = (
     ),
     Mutant(
         "identity",
-        "A database that is another ledger's is refused.",
+        "A process that has found one ledger uses no other's database.",
         "1",
-        _POSTGRES,
-        "elif found != self._identity:",
+        "ledger/event_store/identity.py",
+        "elif found != self._ledger_id:",
         "elif False:",
         (f"{_TEST_POSTGRES}::test_a_database_that_is_swapped_under_a_running_ledger_is_refused",),
     ),

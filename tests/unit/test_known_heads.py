@@ -10,7 +10,7 @@ import pytest
 from consumers.holdings import Holdings
 from consumers.record_clock import RecordClock
 from consumers.relay import Relay
-from ledger.event_store.protocol import ForeignLedgerError
+from ledger.event_store.protocol import Appended, ForeignLedgerError
 from ledger.messages.topics import Topics
 from ledger.testing.broker import InMemoryBroker
 from ledger.testing.event_store import InMemoryEventStore, InMemoryRecord
@@ -83,6 +83,23 @@ async def test_events_that_are_gone_halt_their_partition_alone() -> None:
     assert list(holder.halted) == [0]
     assert "the record ends at 0:2, but 0:3 was committed: event 0:3 is missing" in holder.halted[0]
     assert "'A restored database'" in holder.halted[0]
+    await holder.relay.drain(1.0)
+
+
+async def test_events_that_somebody_else_wrote_under_our_epoch_halt_their_partition_alone() -> None:
+    holder, _ = await holding(3)
+    record = holder.store.record
+    intruder = Hand(InMemoryEventStore(record))
+    await intruder.claim(0)
+    record.heads[0].epoch -= 1
+    intruder.places[0].epoch -= 1
+    intruder.entry(0, owner_id="somebody")
+    batch = intruder.build()
+    batch.offsets.clear()
+    assert isinstance(await intruder.store.append(batch), Appended)
+    assert await holder.holdings.compare()
+    assert list(holder.halted) == [0]
+    assert "something else writes to it" in holder.halted[0]
     await holder.relay.drain(1.0)
 
 
