@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from apps.example_app.operations import ExampleAppOperations
+from ledger.broker.protocol import TopicPartition
 from ledger.broker.tail_reader import TailReader
 from ledger.messages.command_ids import new_command_id
 from ledger.operations import Registry
@@ -236,7 +237,7 @@ async def test_leaving_the_client_ends_those_who_wait_for_outcomes(fake: Answeri
     async with LedgerClient(APP, connection=InMemoryConnection(fake.broker)) as client:
         await client.follow_outcomes()
         call = asyncio.create_task(client.submit("CREDIT_ADD", "a", "n"))
-        await asyncio.wait_for(fake.broker.arrival(), 5)
+        await fake.broker.arrival([TopicPartition(COMMANDS, partition) for partition in range(PARTITIONS)], 5)
     with pytest.raises(OutcomeUnknown) as caught:
         await call
     assert caught.value.published is not None
