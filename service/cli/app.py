@@ -20,6 +20,7 @@ from service.cli import (
     quarantine,
     queries,
     rebuilding,
+    recover,
     republishing,
     roles,
     setup,
@@ -46,10 +47,10 @@ for module in (local, status, setup, publishing, queries, watch, importing, veri
 app.add_typer(topics.app, name="topics")
 app.add_typer(roles.app, name="roles")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(recover.app, name="recover")
 app.add_typer(parked.app, name="parked")
 app.add_typer(keys.app, name="keys")
 app.add_typer(processes.app, name="run")
-app.add_typer(republishing.recover, name="recover")
 
 
 def main() -> None:

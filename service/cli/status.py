@@ -36,7 +36,11 @@ async def _status(session: Session) -> ExitCode:
 async def _partitions(session: Session) -> ExitCode:
     found = await read_status(session.wiring)
     session.output.result(_partition_documents(found), lambda console: _print_partitions(console, found))
-    return ExitCode.NO if any(head.halted_because for head in found.overview.partitions) else ExitCode.OK
+    return (
+        ExitCode.NO
+        if any(head.halted_because or head.halted_apps for head in found.overview.partitions)
+        else ExitCode.OK
+    )
 
 
 def _document(found: Status) -> dict[str, object]:
@@ -94,6 +98,8 @@ def _partition_documents(found: Status) -> list[dict[str, object]]:
             "trying": head.trying,
             "trying_claims": head.trying_claims,
             "halted_because": head.halted_because,
+            "halted_record": head.halted_record,
+            "halted_apps": head.halted_apps,
         }
         for head in found.overview.partitions
     ]
@@ -148,7 +154,7 @@ def _print_partitions(console: Console, found: Status) -> None:
             head.holder,
             head.claimed_at,
             None if found.lag is None else found.lag[head.partition],
-            head.halted_because or "",
+            "; ".join(filter(None, [head.halted_because, *head.halted_apps.values()])),
         )
         for head in found.overview.partitions
     ]
