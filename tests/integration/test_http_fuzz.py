@@ -41,6 +41,8 @@ async def fuzzed(service: HttpOnServers, folder: Path, *options: str) -> None:
     """Run Schemathesis; its report is the failure."""
     (folder / "schemathesis.toml").write_text(
         f'[headers]\nAuthorization = "Bearer {await service.make_key("example-app")}"\n'
+        # 503 is an answer by design: to a read that names a position which is not reached yet, for one.
+        '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", "503"]\n'
     )
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("st"),
