@@ -6,7 +6,7 @@ from typing import Final
 
 from consumers.held_partition import HeldPartition, mark_of
 from consumers.known_heads import TO_DO, missing
-from ledger.broker.protocol import Bounds, Record, RecordReader, TopicPartition
+from ledger.broker.protocol import Bounds, OffsetOutOfRangeError, Record, RecordReader, TopicPartition
 from ledger.domain.event import RecordedEvent
 from ledger.domain.position import Position
 from ledger.event_store.protocol import EventStore
@@ -122,7 +122,11 @@ async def _last_published(
     last: dict[int, RecordedEvent | str] = {}
     deadline = asyncio.get_running_loop().time() + TAIL_READ_LIMIT_S
     while waiting:
-        for record in await reader.poll(TAIL_RECORDS_MAX, 0.2):
+        try:
+            records = await reader.poll(TAIL_RECORDS_MAX, 0.2)
+        except OffsetOutOfRangeError as error:  # retention took the record since its offset was asked for
+            raise TailTimeoutError(f"the end of the log moved while it was read: {error}") from error
+        for record in records:
             last[record.partition] = _read(record)
             if record.offset >= waiting.get(TopicPartition(record.topic, record.partition), 0) - 1:
                 waiting.pop(TopicPartition(record.topic, record.partition), None)
