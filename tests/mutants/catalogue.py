@@ -7,6 +7,7 @@ from tests.mutants import (
     of_the_decisions,
     of_the_doors,
     of_the_messages,
+    of_the_operators,
     of_the_producers,
     of_the_projections,
     of_the_record,
@@ -25,6 +26,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_the_projections.MUTANTS,
     *of_the_producers.MUTANTS,
     *of_the_subscriber.MUTANTS,
+    *of_the_operators.MUTANTS,
     *of_the_verification.MUTANTS,
     *of_the_doors.MUTANTS,
 )

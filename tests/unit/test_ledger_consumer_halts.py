@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 
 from consumers.record_clock import RecordClock
 from ledger.broker.protocol import TopicPartition
-from tests.ledger_in_memory import APP, LedgerInMemory
+from ledger.operations import BaseLedgerOperations, Registry
+from tests.ledger_in_memory import APP, LedgerInMemory, ShopOperations
 from tests.simulation import virtual_time
 
 Scene = Callable[[LedgerInMemory], Coroutine[Any, Any, None]]
@@ -115,5 +117,29 @@ def test_a_topic_deleted_and_made_again_under_a_consumer_is_compared_again() -> 
             ledger.send(*(ledger.command(0) for _ in range(3)))
             assert "ledger recover topic shop" in await ledger.until_halted(0)
         assert ledger.consumed(0) == 1
+
+    play(scene)
+
+
+def test_a_log_that_is_not_the_one_of_the_record_halts_its_app_and_no_other() -> None:
+    class MarketOperations(BaseLedgerOperations):
+        app = "market"
+
+    async def scene(ledger: LedgerInMemory) -> None:
+        ledger.rules = Registry([ShopOperations, MarketOperations])
+        ledger.broker.create_topic(ledger.topics.commands("market"), ledger.partitions)
+        async with ledger.running():
+            ledger.send(ledger.command(0))
+            await ledger.until_consumed(0, 1)
+        ledger.broker.delete_topic(ledger.topics.commands(APP))
+        ledger.broker.create_topic(ledger.topics.commands(APP), ledger.partitions)
+        ledger.send(ledger.command(0), ledger.command(0))
+        async with ledger.running():
+            await ledger.until_halted(0)
+            ledger.send(msgspec.structs.replace(ledger.command(0), app="market"))
+            await ledger.until_consumed(0, 2)
+            await asyncio.sleep(10)
+        assert (ledger.consumed(0), ledger.consumed(0, "market")) == (1, 1)
+        assert list(ledger.record.heads[0].halted_apps or {}) == [APP]
 
     play(scene)
