@@ -50,9 +50,9 @@ MUTANTS: Final = (
         "quarantined-once",
         "One quarantine row per message.",
         "3",
-        f"{_SQL}/17_quarantine.up.sql",
-        "PRIMARY KEY (app, partition, command_offset)",
-        "PRIMARY KEY (app, partition, command_offset, reason, quarantined_at)",
+        "alembic/sql/0005/13_quarantine_generation.up.sql",
+        "ADD CONSTRAINT quarantine_pkey PRIMARY KEY (app, partition, generation, command_offset)",
+        "ADD CONSTRAINT quarantine_pkey PRIMARY KEY (app, partition, generation, command_offset, quarantined_at)",
         (f"{_CONTRACT}::test_a_message_is_quarantined_once",),
     ),
     Mutant(
@@ -152,15 +152,6 @@ MUTANTS: Final = (
         f"{_SQL}/42_readers.up.sql",
         "GRANT SELECT ON",
         "GRANT SELECT, INSERT ON",
-        (f"{_POSTGRES}::test_readers_and_projectors_only_read_the_record",),
-    ),
-    Mutant(
-        "only-the-writer-makes-parts",
-        "Only the writer may call the function that makes parts of the event table with its owner's rights.",
-        "rights",
-        f"{_SQL}/40_execute.up.sql",
-        "FROM PUBLIC",
-        "FROM ledger_reader",
         (f"{_POSTGRES}::test_readers_and_projectors_only_read_the_record",),
     ),
     Mutant(
