@@ -32,6 +32,7 @@ class TcpProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = {direction: asyncio.Event() for direction in Direction}
         self._knife: asyncio.Future[None] | None = None
+        self._one_cut_at_a_time = asyncio.Lock()
         self.delay_s = 0.0
         """How late everything arrives, in both directions."""
         self.port = 0
@@ -87,15 +88,15 @@ class TcpProxy:
         Returns whether there was one within the limit.
         """
         assert self._speaks_postgres
-        assert self._knife is None, "one cut at a time"
-        self._knife = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(limit_s):
-                await self._knife
+            async with asyncio.timeout(limit_s), self._one_cut_at_a_time:
+                self._knife = asyncio.get_running_loop().create_future()
+                try:
+                    await self._knife
+                finally:
+                    self._knife = None
         except TimeoutError:
             return False
-        finally:
-            self._knife = None
         return True
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

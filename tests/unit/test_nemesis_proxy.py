@@ -127,6 +127,17 @@ async def test_a_cut_after_commit_reaches_the_server_and_never_answers(server: E
     assert proxy.connections == 0
 
 
+async def test_two_cuts_that_overlap_take_two_commits(proxy: TcpProxy) -> None:
+    knives = [asyncio.create_task(proxy.cut_after_commit(LIMIT_S)) for _ in range(2)]
+    for knife in knives:
+        reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
+        writer.write(HELLO)
+        assert await asyncio.wait_for(reader.readexactly(len(HELLO)), LIMIT_S) == HELLO
+        writer.write(COMMIT)
+        assert await knife
+    assert proxy.connections == 0
+
+
 async def test_a_cut_that_finds_no_commit_says_so_and_cuts_nothing(proxy: TcpProxy) -> None:
     reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
     writer.write(HELLO + BEGIN)
