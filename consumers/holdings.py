@@ -91,6 +91,12 @@ class Holdings:
                 self._known_heads.note(held)
         self.changed = True
 
+    def compare_logs(self) -> None:
+        """Before anything more is consumed: nobody has watched the logs for a while."""
+        for held in self.held.values():
+            held.forget_logs()
+        self.changed = True
+
     def drop_all(self) -> None:
         """What a fenced member holds may have been claimed by others: it gives everything up."""
         self.drop(self.held)

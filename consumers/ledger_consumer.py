@@ -6,13 +6,14 @@ by a change of the assignment. It never skips a record: a partition that cannot 
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 from typing import Final
 
 import structlog
 
 from consumers.appending import AppendOutcome, BatchAppender
+from consumers.away import Away
 from consumers.back_off import BackOff
 from consumers.batch import DecodedRecord
 from consumers.command_topics import CommandTopics
@@ -34,7 +35,6 @@ from ledger.domain.rules import AppRules
 from ledger.event_store.protocol import (
     CommitOutcomeUnknownError,
     EventStore,
-    ForeignLedgerError,
     RecordMismatchError,
     StoreUnavailableError,
 )
@@ -51,9 +51,6 @@ TOPICS_REFRESH_S: Final = 3.0
 """How soon a new app's topic is consumed."""
 
 REJOIN_WAIT_MAX_S: Final = 1.0
-SAY_AWAY_AGAIN_S: Final = 60.0
-"""What stays away, or goes on refusing to let us in, is spoken of again after so long."""
-
 STOP_DRAIN_LIMIT_S: Final = 8.0
 """How long a graceful stop waits for the publication of what is committed; the next holder publishes the rest."""
 
@@ -108,8 +105,7 @@ class LedgerConsumer:
         self._assigned: frozenset[TopicPartition] = frozenset()
         self._leaderless: frozenset[TopicPartition] = frozenset()
         """Partitions of command topics whose logs cannot be asked for now."""
-        self._away: str | None = None
-        self._say_away_again_at = 0.0
+        self._away = Away()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -131,15 +127,17 @@ class LedgerConsumer:
                 try:
                     await self._turn()
                 except AWAY_ERRORS as error:
-                    self._say_away(error)
+                    self._away.say(error)
                     self._holdings.changed = True
                     self._holdings.check_soon()
+                    if isinstance(error, StoreUnavailableError):
+                        self._holdings.compare_logs()  # nobody fetches meanwhile: a recreated topic would not show
                     await self._back_off(back_off)
                 except CommitOutcomeUnknownError as error:
-                    self._say_away(error)
+                    self._away.say(error)
                     self._holdings.doubt_all()
                 else:
-                    self._say_back()
+                    self._away.say_back()
                     back_off.reset()
             clean = True
         finally:
@@ -153,9 +151,9 @@ class LedgerConsumer:
                     await start()
                     break
                 except AWAY_ERRORS as error:
-                    self._say_away(error)
+                    self._away.say(error)
                     await self._back_off(back_off)
-        self._say_back()
+        self._away.say_back()
 
     async def _back_off(self, back_off: BackOff) -> None:
         """Wait a little longer each time, but not longer than until a stop is asked for."""
@@ -213,7 +211,12 @@ class LedgerConsumer:
         now = asyncio.get_running_loop().time()
         if self._topics_read_at is None or now - self._topics_read_at >= TOPICS_REFRESH_S:
             known = dict(self._command_topics.app_of)
-            if await self._command_topics.refresh():
+            try:
+                changed = await self._command_topics.refresh()
+            except BrokerUnavailableError:
+                self._holdings.compare_logs()  # no broker answers: what is there when one does may be another log
+                raise
+            if changed:
                 self._holdings.changed = True
                 for topic in known.keys() - self._command_topics.app_of.keys():
                     # It was deleted, or has another size: what comes back under its name may be another log.
@@ -257,6 +260,10 @@ class LedgerConsumer:
         except OffsetOutOfRangeError as error:
             self._look_again(error)
             return []
+        doubtful = self._reader.doubtful()
+        if doubtful:  # what was polled may be another log's: nothing of it is consumed before the logs are compared
+            self._compare_again(doubtful)
+            return []
         records = []
         for record in polled:
             held = self._holdings.held[record.partition]
@@ -280,6 +287,15 @@ class LedgerConsumer:
             return
         held.out_of_range.add(app)
         held.forget_log(app)
+        self._holdings.changed = True
+
+    def _compare_again(self, doubtful: Collection[TopicPartition]) -> None:
+        """A broker did not know these for a moment: their leaders moved, or the topic was deleted and made again."""
+        log.info("comparing logs again that a broker disowned", partitions=sorted(map(str, doubtful)))
+        for topic_partition in doubtful:
+            self._holdings.held[topic_partition.partition].forget_log(
+                self._command_topics.app_of[topic_partition.topic]
+            )
         self._holdings.changed = True
 
     async def _turn_carefully(self, held: HeldPartition) -> None:
@@ -370,7 +386,7 @@ class LedgerConsumer:
                 one.try_each_alone()
         self._holdings.changed = True
 
-    # ---- losing, leaving, saying ----
+    # ---- losing ----
 
     async def _fenced(self, partitions: frozenset[int]) -> None:
         partitions = await self._holdings.lost_among(partitions)
@@ -382,16 +398,3 @@ class LedgerConsumer:
         self._holdings.drop_all()
         await asyncio.sleep(self._random.random() * REJOIN_WAIT_MAX_S)
         await self._membership.rejoin()
-
-    def _say_away(self, error: Exception) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._away != str(error) or now >= self._say_away_again_at:
-            self._away = str(error)
-            self._say_away_again_at = now + SAY_AWAY_AGAIN_S
-            say = log.error if isinstance(error, ForeignLedgerError) else log.warning
-            say("waiting: a server is away", error=str(error))
-
-    def _say_back(self) -> None:
-        if self._away is not None:
-            self._away = None
-            log.info("the servers are back")

@@ -50,19 +50,12 @@ async def log_bounds(
         AccessDeniedError: no right to ask for it.
         BrokerUnavailableError: not all of it could be learned within QUERY_LIMIT_S.
     """
-    if not topic_partitions:
-        return {}
     failure: KafkaError | None = None
     try:
         async with asyncio.timeout(QUERY_LIMIT_S):
             while True:
                 try:
-                    starts = await _offsets(client, topic_partitions, _EARLIEST)
-                    ends = await _offsets(client, topic_partitions, _LATEST)
-                    return {tp: Bounds(starts[tp], ends[tp]) for tp in topic_partitions}
-                except TopicAuthorizationFailedError as error:
-                    want = denied(kafka, error, "DESCRIBE", f"topic {error.args[0]}")
-                    raise AccessDeniedError(want or repr(error)) from error
+                    return await _bounds_now(client, kafka, topic_partitions)
                 except KafkaError as error:
                     failure = error
                 await client.force_metadata_update()
@@ -82,17 +75,37 @@ async def reachable_log_bounds(
     if not topic_partitions:
         return {}
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + LEADERS_WAIT_S
-    while True:
-        led = [tp for tp in topic_partitions if client.cluster.leader_for_partition(tp) not in (None, -1)]
-        if len(led) == len(topic_partitions) or loop.time() >= deadline:
-            break
-        for topic in {tp.topic for tp in topic_partitions}:
-            client.add_topic(topic)
-        if not await client.force_metadata_update():
-            raise BrokerUnavailableError("no broker tells which broker leads the partitions")
-        await asyncio.sleep(QUERY_BACKOFF_S)
-    return await log_bounds(client, kafka, led)
+    leaders_deadline = loop.time() + LEADERS_WAIT_S
+    failure: Exception | None = None
+    try:
+        async with asyncio.timeout(QUERY_LIMIT_S):
+            while True:
+                led = [tp for tp in topic_partitions if client.cluster.leader_for_partition(tp) not in (None, -1)]
+                if len(led) == len(topic_partitions) or loop.time() >= leaders_deadline:
+                    try:
+                        return await _bounds_now(client, kafka, led)
+                    except KafkaError as error:  # what led a moment ago, by the metadata, may not any more
+                        failure = error
+                for topic in {tp.topic for tp in topic_partitions}:
+                    client.add_topic(topic)
+                if not await client.force_metadata_update():
+                    raise BrokerUnavailableError("no broker tells which broker leads the partitions")
+                await asyncio.sleep(QUERY_BACKOFF_S)
+    except TimeoutError as error:
+        raise BrokerUnavailableError(f"the ends of the logs cannot be learned: {failure or error!r}") from error
+
+
+async def _bounds_now(
+    client: AIOKafkaClient, kafka: KafkaServers, topic_partitions: Collection[TopicPartition]
+) -> Mapping[TopicPartition, Bounds]:
+    """One try. Raises KafkaError, and AccessDeniedError where no further try helps."""
+    try:
+        starts = await _offsets(client, topic_partitions, _EARLIEST)
+        ends = await _offsets(client, topic_partitions, _LATEST)
+    except TopicAuthorizationFailedError as error:
+        want = denied(kafka, error, "DESCRIBE", f"topic {error.args[0]}")
+        raise AccessDeniedError(want or repr(error)) from error
+    return {tp: Bounds(starts[tp], ends[tp]) for tp in topic_partitions}
 
 
 async def _topic_sizes(client: AIOKafkaClient) -> dict[str, int]:

@@ -63,7 +63,7 @@ _MOVED: Final = (NotLeaderForPartitionError, UnknownTopicOrPartitionError)
 class _Reading:
     """One assigned partition: where reading stands and what has been fetched ahead."""
 
-    __slots__ = ("fetched", "out_of_range", "position", "stable_end", "topic_partition")
+    __slots__ = ("disowned", "fetched", "out_of_range", "position", "stable_end", "topic_partition")
 
     def __init__(self, topic_partition: TopicPartition, position: int) -> None:
         self.topic_partition = topic_partition
@@ -72,6 +72,8 @@ class _Reading:
         self.stable_end: int | None = None
         """Last stable offset by the broker's last answer; None before the first."""
         self.out_of_range = False
+        self.disowned = False
+        """Whether a broker has said that it does not lead, or know, the partition."""
 
     @property
     def wants_fetch(self) -> bool:
@@ -151,6 +153,11 @@ class KafkaRecordReader:
                 await asyncio.wait(under_way, timeout=remaining_s, return_when=asyncio.FIRST_COMPLETED)
             else:  # nothing is assigned
                 await asyncio.sleep(remaining_s)
+
+    def doubtful(self) -> Collection[TopicPartition]:
+        """Those whose broker has said since `assign` that it does not lead or know them. A topic that is deleted ends
+        the fetch that the broker holds back, so one that is made again at once shows here too."""
+        return [tp for tp, reading in self._readings.items() if reading.disowned]
 
     def caught_up(self, topic_partition: TopicPartition) -> bool:
         """Whether the last answer of the broker showed nothing that can be read behind the position."""
@@ -295,6 +302,7 @@ class KafkaRecordReader:
             reading.out_of_range = True
             return True
         if error in _MOVED:
+            reading.disowned = True
             client.force_metadata_update()
         else:
             topic = reading.topic_partition.topic

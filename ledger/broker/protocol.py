@@ -105,6 +105,10 @@ class RecordReader(Protocol):
             BrokerUnavailableError: nothing was lost; the next poll returns the same records.
         """
 
+    def doubtful(self) -> Collection[TopicPartition]:
+        """Assigned partitions that a broker has disowned for a moment since `assign`: what answers under their names
+        now may be another log. None of that log's records is returned before its partition is among these."""
+
     def caught_up(self, topic_partition: TopicPartition) -> bool:
         """Whether the last answer of the broker for this partition showed nothing behind the reader's position.
         False as long as the broker has not answered since `assign`."""

@@ -168,6 +168,7 @@ class InMemoryRecordReader:
         self._positions: dict[TopicPartition, int] = {}
         self._answered: dict[TopicPartition, int] = {}
         """The end of the log by the broker's last answer since `assign`."""
+        self._doubtful: set[TopicPartition] = set()
         self._started = False
 
     async def start(self) -> None:
@@ -186,6 +187,7 @@ class InMemoryRecordReader:
         self._require_started()
         self._positions = {TopicPartition(*tp): offset for tp, offset in positions.items()}
         self._answered = {}
+        self._doubtful = set()
 
     async def poll(
         self, max_records: int, timeout_s: float, only: Collection[TopicPartition] | None = None
@@ -211,7 +213,8 @@ class InMemoryRecordReader:
                 continue
             log = self._broker.log(topic_partition)
             if log is None or topic_partition in self._broker.leaderless:
-                continue  # a deleted topic: as if its broker did not answer
+                self._doubtful.add(topic_partition)
+                continue
             position = self._positions[topic_partition]
             if not log.start <= position <= log.end:
                 out_of_range = out_of_range or OffsetOutOfRangeError(topic_partition, position)
@@ -227,6 +230,10 @@ class InMemoryRecordReader:
         if not taken and out_of_range is not None:
             raise out_of_range
         return taken
+
+    def doubtful(self) -> Collection[TopicPartition]:
+        """Those that had no log, or no leader, at a poll since `assign`."""
+        return self._doubtful
 
     def caught_up(self, topic_partition: TopicPartition) -> bool:
         """Whether the last answer showed nothing behind the position."""

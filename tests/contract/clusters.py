@@ -31,6 +31,9 @@ class Cluster(Protocol):
     async def new_topic(self, partitions: int = 1) -> str:
         """Create a topic under a name of its own."""
 
+    async def delete_topic(self, topic: str) -> None:
+        """Delete it, as somebody may by mistake."""
+
     async def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
         """Append as a foreign client does; returns the offset."""
 
@@ -52,6 +55,9 @@ class InMemoryCluster:
         name = unique("topic")
         self.broker.create_topic(name, partitions)
         return name
+
+    async def delete_topic(self, topic: str) -> None:
+        self.broker.delete_topic(topic)
 
     async def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> int:
         return self.broker.append(topic, partition, key, value)
@@ -88,6 +94,14 @@ class KafkaCluster:
         batch.append(timestamp=None, key=key, value=value)
         metadata = await (await self._producer.send_batch(batch, topic, partition=partition))
         return int(metadata.offset)
+
+    async def delete_topic(self, topic: str) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            await admin.delete_topics([topic])
+        finally:
+            await admin.close()
 
     async def remove_before(self, topic: str, partition: int, offset: int) -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)

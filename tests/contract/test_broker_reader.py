@@ -210,3 +210,19 @@ async def test_a_topic_that_does_not_exist_keeps_nobody_waiting(cluster: Cluster
     reader.assign({absent: 0, first: 0})
     assert offsets_of(await read(reader, 5), first) == list(range(5))
     assert not reader.caught_up(absent)
+
+
+async def test_a_partition_that_its_broker_disowned_is_doubtful_until_it_is_assigned_again(
+    cluster: Cluster, reader: RecordReader
+) -> None:
+    (first,) = await filled_topic(cluster, 1, 5)
+    reader.assign({first: 0})
+    await read(reader, 5)
+    assert not reader.doubtful()
+    await cluster.delete_topic(first.topic)
+    async with asyncio.timeout(20):
+        while not reader.doubtful():
+            assert await reader.poll(10, 0.1) == []
+    assert list(reader.doubtful()) == [first]
+    reader.assign({first: 0})
+    assert not reader.doubtful()

@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, NoError, TopicAuthorizationFailedError, for_code
 
-from consumers import ledger_consumer
+from consumers import away
 from consumers.subscriber import LedgerSubscriber, RecordedEvent, RetryPolicy, TopicsNotReadyError, list_parked
 from ledger.broker.acls import Acl, AclsRefusedError
 from ledger.broker.kafka_acls import KafkaAclAdmin
@@ -215,7 +215,7 @@ async def test_servers_named_by_their_owner_are_asked_with_a_login(ledger: Secur
 async def test_a_consumer_that_is_not_let_in_goes_on_saying_so_and_trying(
     ledger: SecuredLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_consumer, "SAY_AWAY_AGAIN_S", 0.1)
+    monkeypatch.setattr(away, "SAY_AWAY_AGAIN_S", 0.1)
     consumer = ledger.wiring("ledger", "wrong").consumer(2)
     with structlog.testing.capture_logs() as logs:
         async with running(consumer):

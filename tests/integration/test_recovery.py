@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
+from ledger.broker.kafka_publisher import KafkaPublisher
+from ledger.broker.protocol import OutgoingRecord
 from ledger.broker.topics_sync import sync_topics, wanted_topics
 from ledger.domain.command import Command
 from ledger.domain.decider import decide
+from ledger.messages.command_codec import encode_command
 from projections.registry import READ_MODELS
 from projections.versions import install
 from tests.cli_process import Ended, cli_environment, ledger_cli
@@ -122,6 +125,34 @@ async def test_a_topic_that_was_recreated_begins_its_next_generation(
     assert [one["id"] for one in listed.document] == [here, f"{here}@2"]
     [deed] = (await recover(ledger, tmp_path, "list", "--json")).document
     assert (deed["kind"], deed["operator"], deed["reason"]) == ("begin-generation", "grace", "a test")
+
+
+async def test_a_topic_that_is_recreated_at_once_with_more_records_halts_under_a_running_consumer(
+    ledger: LedgerOnServers, kafka: AIOKafkaAdminClient, tmp_path: Path
+) -> None:
+    """The offset to be read next is in range again before anybody looks: only the record before it tells."""
+    topic = ledger.topics.commands(APP)
+    async with ledger.running():
+        await ledger.send(*(command("ada", "CREDIT_ADD", 1) for _ in range(2)))
+        await ledger.until_events(2)
+        await ledger.until_published()
+        await kafka.delete_topics([topic])
+        async with asyncio.timeout(30):
+            while True:
+                created = await kafka.create_topics([NewTopic(topic, ledger.partitions, 1)])
+                if all(code == 0 for _, code, *_ in created.to_object()["topic_errors"]):
+                    break
+        again = KafkaPublisher(ledger.bootstrap)  # whose metadata are those of the new topic
+        await again.start()
+        records = [OutgoingRecord(b"ada", encode_command(command("ada", "CREDIT_ADD", 10))) for _ in range(5)]
+        await again.publish(topic, ledger.partition("ada"), records)
+        await again.stop()
+        await until_halted_for_the_app(ledger, f"ledger recover topic {APP}")
+        assert await ledger.pool.fetchval("SELECT count(*) FROM ledger.event") == 2
+        await done(ledger, tmp_path, "topic", APP)
+        await ledger.until_events(7)
+        await ledger.until_published()
+    await sound(ledger, tmp_path)
 
 
 async def test_a_record_that_cannot_be_decided_is_tried_again_or_put_aside(
