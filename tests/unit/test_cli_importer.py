@@ -37,12 +37,17 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 class Client:
     """Decides each command id once, as late and with as many failures before as the test wants."""
 
-    def __init__(self, failure: Callable[[str, UUID], Exception | None] = lambda nonce, command_id: None) -> None:
+    def __init__(
+        self,
+        failure: Callable[[str, UUID], Exception | None] = lambda nonce, command_id: None,
+        turns_max: int = 3,
+    ) -> None:
         self.decided: list[tuple[str, str]] = []
         self._ids: dict[tuple[str, str], UUID] = {}
         self.under_way_max = 0
         self._under_way = 0
         self._failure = failure
+        self._turns_max = turns_max
         self._random = random.Random(3)
 
     async def submit(self, operation: str, owner_id: str, nonce: str, amount: int, **more: Any) -> Outcome:
@@ -52,7 +57,7 @@ class Client:
         self._under_way += 1
         self.under_way_max = max(self.under_way_max, self._under_way)
         try:
-            for _ in range(self._random.randrange(4)):
+            for _ in range(self._random.randint(0, self._turns_max)):
                 await asyncio.sleep(0)
             error = self._failure(nonce, more["command_id"])
             if not isinstance(error, NotPublished | InvalidCommand) and (owner_id, nonce) not in self.decided:
@@ -131,7 +136,7 @@ async def test_a_row_without_an_outcome_ends_the_import_and_no_later_row_of_its_
     def failure(nonce: str, command_id: UUID) -> Exception | None:
         return NotPublished(command_id, "Kafka is away") if nonce == "n-00004" else None
 
-    client = Client(failure)
+    client = Client(failure, turns_max=0)  # whatever is sent after that row is decided at once
     with pytest.raises(ImportStalledError, match="line 6"):
         await imported(client, 100, 2, tmp_path)
     assert [nonce for owner, nonce in client.decided if owner == "owner-0"] == ["n-00000", "n-00002"]

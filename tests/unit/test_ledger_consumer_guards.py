@@ -323,8 +323,9 @@ def test_something_else_than_the_partitions_event_at_the_end_of_the_events_halts
 
 def test_a_consumer_of_another_number_of_partitions_does_not_start() -> None:
     async def scene(ledger: LedgerInMemory) -> None:
-        with pytest.raises(RecordMismatchError, match="LEDGER_PARTITIONS=2"):
-            await ledger.consumer(partitions=3).run()
+        async with asyncio.timeout(10):
+            with pytest.raises(RecordMismatchError, match="LEDGER_PARTITIONS=2"):
+                await ledger.consumer(partitions=3).run()
 
     play(scene)
 
