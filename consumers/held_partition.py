@@ -54,6 +54,8 @@ class HeldPartition:
         # Whoever died over a batch that it had named may have died of any record in it. But most die of something else,
         # and at one record to a transaction a backlog would wait for minutes, and with it all that the process holds.
         self.careful_batch = CAREFUL_BATCH_FIRST if claim.trying is None else 1
+        self.suspect = claim.trying is not None
+        """Whether the holder before died over a record that it had named."""
         self.calm_noted = False
         """Whether progress, or the end of the input, has been seen since the claim."""
         self.published_checked = False

@@ -65,6 +65,12 @@ class Holdings:
             return []
         return [held for held in self.held.values() if held.published_checked and held.halted_because is None]
 
+    def next_careful(self) -> HeldPartition | None:
+        """What is to be read carefully next, if anything. Last those where a holder died over a record that it had
+        named: should that record kill this process too, the others have gone on by then."""
+        careful = [held for held in self.readable() if held.careful]
+        return min(careful, key=lambda held: held.suspect, default=None)
+
     async def take_over(self, wanted: frozenset[int], turned: Callable[[], None]) -> frozenset[int]:
         """Give up what is not wanted and claim what is; returns the partitions that another one has claimed meanwhile.
 
@@ -177,6 +183,7 @@ class Holdings:
 
     def check_soon(self) -> None:
         """A server was away: what answers now may not be what answered before, so look at it before anything else."""
+        self.changed = True
         self._checked_at = float("-inf")
 
     async def compare(self) -> bool:
@@ -193,12 +200,14 @@ class Holdings:
             self.halt(self.held[partition], because)
         return bool(wrong)
 
-    async def release_all(self) -> None:
-        """A clean end."""
+    async def release_all(self) -> bool:
+        """A clean end; whether the record knows of it."""
         try:
             await self._release(self.held.values())
         except StoreUnavailableError as error:
             log.warning("leaving without a word to the record", error=str(error))
+            return False
+        return True
 
     def set_clock(self, clock: datetime) -> None:
         """Take the record's clock, and say when this machine's differs."""

@@ -107,6 +107,8 @@ class LedgerConsumer:
         """Partitions of command topics whose logs cannot be asked for now."""
         self._away = Away()
         self._stopping = asyncio.Event()
+        self.left_in_order = False
+        """After `run`: whether all that was committed is published and noted, and the partitions are given back."""
 
     def stop(self) -> None:
         """Ask the loop to finish the batch in hand and to leave."""
@@ -128,7 +130,6 @@ class LedgerConsumer:
                     await self._turn()
                 except AWAY_ERRORS as error:
                     self._away.say(error)
-                    self._holdings.changed = True
                     self._holdings.check_soon()
                     if isinstance(error, StoreUnavailableError):
                         self._holdings.compare_logs()  # nobody fetches meanwhile: a recreated topic would not show
@@ -169,11 +170,11 @@ class LedgerConsumer:
             )
 
     async def _leave(self, clean: bool) -> None:
-        await self._relay.drain(STOP_DRAIN_LIMIT_S)
+        drained = await self._relay.drain(STOP_DRAIN_LIMIT_S)
         if clean:  # otherwise the record in hand may be what ended this process, and the next holder is to know
             try:
                 async with asyncio.timeout(STOP_RELEASE_LIMIT_S):
-                    await self._holdings.release_all()
+                    self.left_in_order = await self._holdings.release_all() and drained
             except TimeoutError:
                 log.warning("leaving without a word to the record: it does not answer", limit_s=STOP_RELEASE_LIMIT_S)
         await asyncio.gather(self._membership.stop(), self._reader.stop(), self._tail_reader.stop())
@@ -194,7 +195,7 @@ class LedgerConsumer:
         if not self._assigned:
             await self._membership.changed(self._membership.generation, POLL_WAIT_S)
             return
-        careful = next((held for held in self._holdings.readable() if held.careful), None)
+        careful = self._holdings.next_careful()
         if careful is not None:
             await self._turn_carefully(careful)
             return
@@ -290,8 +291,7 @@ class LedgerConsumer:
         self._holdings.changed = True
 
     def _compare_again(self, doubtful: Collection[TopicPartition]) -> None:
-        """A broker did not know these for a moment: their leaders moved, or the topic was deleted and made again."""
-        log.info("comparing logs again that a broker disowned", partitions=sorted(map(str, doubtful)))
+        """A broker disowned these for a moment: their leaders moved, or the topic was deleted and made again."""
         for topic_partition in doubtful:
             self._holdings.held[topic_partition.partition].forget_log(
                 self._command_topics.app_of[topic_partition.topic]

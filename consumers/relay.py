@@ -85,8 +85,9 @@ class Relay:
             await asyncio.wait_for(self._room.wait(), timeout_s)
         return self._room.is_set()
 
-    async def drain(self, timeout_s: float) -> None:
-        """Publish what waits, note the marks, and end; what is left after the limit is published by the next holder."""
+    async def drain(self, timeout_s: float) -> bool:
+        """Publish what waits, note the marks, and end; what is left after the limit is published by the next holder.
+        Whether nothing is left."""
         relays = list(self._partitions.values())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -94,11 +95,13 @@ class Relay:
                     await relay.drained()
                 for relay in relays:
                     await relay.note()
+        all_noted = all(relay.noted == relay.committed for relay in relays)
         for partition in list(self._partitions):
             self.end(partition)
         if self._publisher is not None:
             await self._publisher.stop()
             self._publisher = None
+        return all_noted
 
     async def publisher(self) -> Publisher:
         """The publisher of this process, opened when there is none. Raises BrokerUnavailableError."""
@@ -148,6 +151,10 @@ class _PartitionRelay:
     @property
     def waiting(self) -> int:
         return len(self._events)
+
+    @property
+    def committed(self) -> int:
+        return self._committed
 
     def add(self, events: Sequence[RecordedEvent], replays: Sequence[RecordedEvent]) -> None:
         if events:

@@ -3,7 +3,7 @@
 import asyncio
 
 from service.database import await_identity, warn_of_open_doors
-from service.processes.lifecycle import freeze_start_up
+from service.processes.lifecycle import StoppedUnfinishedError, freeze_start_up
 from service.wiring import Wiring
 
 
@@ -12,6 +12,7 @@ async def serve_consumer(wiring: Wiring, stop: asyncio.Event) -> None:
 
     Raises:
         RecordMismatchError: the database is no ledger's, or another ledger's.
+        StoppedUnfinishedError: it has left with something unpublished, or without giving its partitions back.
     """
     warn_of_open_doors(wiring.addresses, "writer")
     identity = await await_identity(wiring.addresses.database("writer"), stop)
@@ -25,3 +26,5 @@ async def serve_consumer(wiring: Wiring, stop: asyncio.Event) -> None:
     stopping.cancel()
     consumer.stop()
     await running
+    if not consumer.left_in_order:
+        raise StoppedUnfinishedError("Kafka or Postgres did not take all of it; the next holder of the partitions does")

@@ -28,8 +28,18 @@ class StartRefusedError(Exception):
     """A process must not start so; the text says why and what to do. It ends with `REFUSED_CODE`."""
 
 
+class StoppedUnfinishedError(Exception):
+    """A process was told to stop and has left something to whoever takes over; nothing is lost by that."""
+
+
+FAILED_CODE: Final = 1
+"""The work failed, without anybody asking for a stop; the log says why."""
+
 REFUSED_CODE: Final = 2
 """As the command line says it: a setting is wrong, nothing was done."""
+
+FORCED_CODE: Final = 4
+"""A stop was asked for and not done in order: the limit passed, a second signal came, or a server was away."""
 
 Serve = Callable[[asyncio.Event], Awaitable[None]]
 """Runs a process's work until the event is set, then ends it in order."""
@@ -90,9 +100,12 @@ async def _run(serve: Serve, load: Callable[[], None] | None, with_parent: bool)
     except StartRefusedError as refusal:
         log.error("not started", why=str(refusal))
         return REFUSED_CODE
+    except StoppedUnfinishedError as left:
+        log.warning("stopped, not in order", why=str(left))
+        return FORCED_CODE
     except Exception:  # the last place where it can be written down; the caller sees the exit code
         log.exception("the process has failed")
-        return 1
+        return FAILED_CODE
     finally:
         asked.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -111,7 +124,7 @@ def _stop_on_signal(stop: asyncio.Event, number: signal.Signals) -> None:
 
 def _end_now() -> None:
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(FORCED_CODE)
 
 
 async def _follow_parent(stop: asyncio.Event) -> None:
