@@ -9,6 +9,7 @@ import pytest
 
 from consumers.record_clock import RecordClock
 from ledger.broker.protocol import TopicPartition
+from ledger.event_store.protocol import StoreUnavailableError
 from ledger.operations import BaseLedgerOperations, Registry
 from tests.ledger_in_memory import APP, LedgerInMemory, ShopOperations
 from tests.simulation import virtual_time
@@ -141,5 +142,64 @@ def test_a_log_that_is_not_the_one_of_the_record_halts_its_app_and_no_other() ->
             await asyncio.sleep(10)
         assert (ledger.consumed(0), ledger.consumed(0, "market")) == (1, 1)
         assert list(ledger.record.heads[0].halted_apps or {}) == [APP]
+
+    play(scene)
+
+
+def recreate(ledger: LedgerInMemory) -> None:
+    """The command topic is made again, with more in it than was consumed of the old one."""
+    ledger.broker.delete_topic(ledger.topics.commands(APP))
+    ledger.broker.create_topic(ledger.topics.commands(APP), ledger.partitions)
+    ledger.send(*(ledger.command(0) for _ in range(3)))
+
+
+def test_a_topic_made_again_while_postgres_was_away_is_compared_again() -> None:
+    async def scene(ledger: LedgerInMemory) -> None:
+        away = False
+
+        async def step(what: str) -> None:
+            if away:
+                raise StoreUnavailableError("away")
+
+        async with ledger.running(ledger.consumer(step=step)):
+            ledger.send(ledger.command(0))
+            await ledger.until_consumed(0, 1)
+            away = True
+            await asyncio.sleep(20)
+            recreate(ledger)
+            await asyncio.sleep(20)
+            away = False
+            assert "ledger recover topic shop" in await ledger.until_halted(0)
+        assert ledger.consumed(0) == 1
+
+    play(scene)
+
+
+def test_a_topic_made_again_while_kafka_was_away_is_compared_again() -> None:
+    async def scene(ledger: LedgerInMemory) -> None:
+        async with ledger.running():
+            ledger.send(ledger.command(0))
+            await ledger.until_consumed(0, 1)
+            ledger.broker.available = False
+            await asyncio.sleep(20)
+            recreate(ledger)
+            ledger.broker.available = True
+            assert "ledger recover topic shop" in await ledger.until_halted(0)
+        assert ledger.consumed(0) == 1
+
+    play(scene)
+
+
+def test_a_topic_made_again_between_two_looks_at_the_list_of_topics_is_compared_again() -> None:
+    async def scene(ledger: LedgerInMemory) -> None:
+        async with ledger.running():
+            ledger.send(ledger.command(0))
+            await ledger.until_consumed(0, 1)
+            ledger.broker.delete_topic(ledger.topics.commands(APP))
+            await asyncio.sleep(0.5)
+            ledger.broker.create_topic(ledger.topics.commands(APP), ledger.partitions)
+            ledger.send(*(ledger.command(0) for _ in range(3)))
+            assert "ledger recover topic shop" in await ledger.until_halted(0)
+        assert ledger.consumed(0) == 1
 
     play(scene)
