@@ -20,6 +20,7 @@ from ledger.operations import BaseLedgerOperations
 from ledger.settings import Settings
 from service.cli.app import app as ledger_command
 from service.cli.output import ExitCode
+from service.processes.lifecycle import FORCED_CODE
 from tests.docs_pages import PAGES, PYTHON_BLOCKS, ROOT, commands, examples, part_of, text_of
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
@@ -124,7 +125,7 @@ def test_limits_are_those_of_the_code(row: list[str]) -> None:
 
 def test_exit_codes_are_listed() -> None:
     listed = [int(code) for code, _ in table("docs/reference.md", "Exit codes of the command line")]
-    assert listed == [int(code) for code in ExitCode]
+    assert listed == sorted([*map(int, ExitCode), FORCED_CODE])
 
 
 def test_rejections_are_listed_in_their_order_and_with_their_states() -> None:
