@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -201,5 +202,27 @@ def test_a_topic_made_again_between_two_looks_at_the_list_of_topics_is_compared_
             ledger.send(*(ledger.command(0) for _ in range(3)))
             assert "ledger recover topic shop" in await ledger.until_halted(0)
         assert ledger.consumed(0) == 1
+
+    play(scene)
+
+
+def test_the_time_of_an_event_does_not_go_back_when_the_databases_clock_does() -> None:
+    async def scene(ledger: LedgerInMemory) -> None:
+        async with ledger.running() as consumer:
+            await asyncio.sleep(100)
+            ledger.send(ledger.command(0))
+            await ledger.until_consumed(0, 1)
+            before = ledger.published(0)[0].occurred_at
+            ledger.record.clock = lambda: ledger.now() - timedelta(seconds=50)
+            ledger.send(ledger.command(0))
+            await ledger.until_consumed(0, 2)
+            consumer._holdings.set_clock(ledger.record.clock())  # as the next fence does
+            ledger.send(ledger.command(0), ledger.command(1))
+            await ledger.until_consumed(0, 3)
+            await ledger.until_consumed(1, 1)
+        times = [event.occurred_at for event in ledger.published(0)]
+        assert times == sorted(times)
+        assert times[2] == times[1] >= before, "as long as the clock lags, time stands"
+        assert ledger.published(1)[0].occurred_at < before, "the clock did go back"
 
     play(scene)
