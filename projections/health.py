@@ -163,9 +163,11 @@ class HealthReader:
 
 
 def _consumer_part(partitions: list[ConsumerPartition]) -> Part:
-    problems = [
-        f"partition {one.partition} is halted: {one.halted_because}" for one in partitions if one.halted_because
-    ]
+    halted: dict[str, list[str]] = {}
+    for one in partitions:
+        if one.halted_because:
+            halted.setdefault(one.halted_because, []).append(str(one.partition))
+    problems = [f"partition {', '.join(numbers)} is halted: {because}" for because, numbers in halted.items()]
     by_reason: dict[tuple[str, str], list[str]] = {}
     for one in partitions:
         for app, because in one.halted_apps.items():

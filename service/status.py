@@ -1,15 +1,24 @@
 """The state of a whole ledger at one moment, from Kafka and Postgres."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ledger.broker.protocol import BrokerUnavailableError, TopicPartition
 from ledger.broker.topics_sync import SyncReport, check_topics
 from ledger.event_store.connections import connect
+from ledger.event_store.interventions import Intervention, list_interventions
 from ledger.event_store.overview import Overview, read_overview
+from ledger.event_store.protocol import TRYING_CLAIMS_MAX
 from projections.command_lag import CommandLog, waiting_commands
 from projections.health import Health, HealthReader
 from service.wiring import Wiring
+
+DEATHS_TOLD_FROM: Final = 2
+"""Claims that met a record over which the holder before had died: one may be a kill -9, a second is hardly chance."""
+
+INTERVENTIONS_TOLD_MAX: Final = 1
+"""The last one: its number tells about how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,8 @@ class Status:
     lag: Mapping[int, int] | None
     """Commands that wait, by partition, of the registered apps."""
     kafka_away: str | None
+    interventions: Sequence[Intervention] = ()
+    """What operators have done last, newest first, at most INTERVENTIONS_TOLD_MAX."""
 
     @property
     def problems(self) -> list[str]:
@@ -35,6 +46,12 @@ class Status:
             found += [
                 f"topic {name} belongs to no registered app: it is not consumed" for name in self.topics.unregistered
             ]
+        found += [
+            f"consumers died {head.trying_claims} times at {head.trying} of partition {head.partition} (app:offset); "
+            f"after {TRYING_CLAIMS_MAX} the partition is halted (docs/operating.md, 'A record that kills the consumer')"
+            for head in self.overview.partitions
+            if head.trying is not None and head.trying_claims >= DEATHS_TOLD_FROM and head.halted_because is None
+        ]
         waiting = sum(count.count for count in self.overview.quarantine if count.status == "waiting")
         if waiting:
             found.append(f"{waiting} messages wait in quarantine; see `ledger quarantine list`")
@@ -51,6 +68,7 @@ async def read_status(wiring: Wiring) -> Status:
     connection = await connect(wiring.addresses.database("reader"), role="ledger_reader", application="ledger status")
     try:
         overview = await read_overview(connection)
+        interventions = await list_interventions(connection, INTERVENTIONS_TOLD_MAX)
     finally:
         connection.terminate()
     topics: SyncReport | None = None
@@ -66,7 +84,7 @@ async def read_status(wiring: Wiring) -> Status:
         health = await HealthReader(pool, _answered).read()
     finally:
         await pool.stop()
-    return Status(overview, health, topics, lag, away)
+    return Status(overview, health, topics, lag, away, interventions)
 
 
 async def _answered() -> None:

@@ -95,7 +95,7 @@ async def _do(session: Session, make: MakePlan, reason: str, by: str | None, yes
             done = await plan.apply(connection, Deed(by or login(), reason))
     except (RecoveryError, InterventionRefusedError) as error:
         raise CliError(ExitCode.NO, str(error), "nothing was changed; see `ledger status`") from error
-    said = "\n".join([*plan.steps, f"done, as intervention {done.number}; `ledger status` shows how it goes on"])
+    said = f"done, as intervention {done.number}; `ledger status` shows how it goes on"
     session.output.result(_document(done), printable(said))
     return ExitCode.OK
 

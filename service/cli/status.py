@@ -80,6 +80,13 @@ def _document(found: Status) -> dict[str, object]:
             {"app": one.app, "reason": one.reason, "status": one.status, "count": one.count}
             for one in overview.quarantine
         ],
+        "last_intervention": next(
+            (
+                {"number": last.number, "made_at": last.made_at, "kind": last.kind, "subject": last.subject}
+                for last in found.interventions
+            ),
+            None,
+        ),
     }
 
 
@@ -135,6 +142,13 @@ def _print(console: Console, found: Status) -> None:
             table(
                 ("quarantine of", "reason", "status", "messages"),
                 [(one.app, one.reason, one.status, one.count) for one in overview.quarantine],
+            )
+        )
+    for last in found.interventions:
+        console.print(
+            printable(
+                f"last intervention: number {last.number}, {last.made_at:%Y-%m-%d %H:%M:%S} UTC, {last.kind} of "
+                f"{last.subject} by {last.operator}; see `ledger recover list`"
             )
         )
     for problem in found.problems:

@@ -190,6 +190,8 @@ async def test_a_record_that_cannot_be_decided_is_tried_again_or_put_aside(
         await done(ledger, tmp_path, "partition", str(partition))
         await ledger.until_events(4)
         await ledger.until_published()
+        status = await ledger_cli("status", environment=cli_environment(ledger, tmp_path))
+        assert "last intervention: number 2" in status.out, status.out
         unhalted = await recover(ledger, tmp_path, "partition", str(partition), "--reason", "x", "--yes")
         assert (unhalted.code, "is not halted" in unhalted.err) == (1, True), unhalted.err
     await sound(ledger, tmp_path)

@@ -31,6 +31,11 @@ COLUMNS = ("owner_id", "nonce", "operation", "amount", "occurred_on")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importer_module, "RETRY_PAUSE_S", 0.0)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For rows that never get an outcome: the others must not depend on how fast this machine is."""
     monkeypatch.setattr(importer_module, "ROW_PATIENCE_S", 0.2)
 
 
@@ -132,6 +137,7 @@ async def test_owners_go_side_by_side_and_the_window_is_bounded(tmp_path: Path) 
     assert 100 < client.under_way_max <= WINDOW_ROWS_MAX
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_row_without_an_outcome_ends_the_import_and_no_later_row_of_its_owner_is_sent(tmp_path: Path) -> None:
     def failure(nonce: str, command_id: UUID) -> Exception | None:
         return NotPublished(command_id, "Kafka is away") if nonce == "n-00004" else None
