@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -187,6 +188,8 @@ def main() -> int:
         return 0
     for mutant in mutants:
         mutant.mutated(Path(__file__).parents[2])
+    # A run that is told to end tidies up like one that is interrupted: servers, copies, tests under way.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as stack:
             servers = stack.enter_context(running_servers())
