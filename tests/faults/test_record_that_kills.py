@@ -13,7 +13,7 @@ from ledger.event_store.protocol import TRYING_CLAIMS_MAX
 from projections.registry import READ_MODELS
 from projections.versions import install
 from tests.cli_process import cli_environment, ledger_cli
-from tests.deadly_operations import EXIT_CODE, KILLS, DeadlyOperations
+from tests.deadly_operations import EXIT_CODE, KILLS, SURVIVES, DeadlyOperations
 from tests.ledger_on_servers import LedgerOnServers, command, ledger_on_servers
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -52,6 +52,11 @@ class Supervisor:
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
+
+    def restart(self) -> None:
+        """End it as a rolling restart would; the next one has the environment of now."""
+        assert self._process is not None
+        self._process.terminate()
 
     async def _run(self) -> None:
         while True:
@@ -119,3 +124,24 @@ async def test_a_record_that_kills_each_process_is_put_into_quarantine(ledger: L
         row = await ledger.pool.fetchrow("SELECT reason, detail, status FROM ledger.quarantine")
         assert row is not None
         assert (row["reason"], row["status"], "it kills us" in row["detail"]) == ("SET_ASIDE", "waiting", True)
+
+
+async def test_a_record_that_kills_each_process_is_decided_by_a_version_that_survives_it(
+    ledger: LedgerOnServers, tmp_path: Path
+) -> None:
+    async with halted_by_a_record(ledger, tmp_path) as supervisor:
+        supervisor.environment |= {SURVIVES: "1"}
+        partition = ledger.partition("ada")
+        # A version alone does not end the halt: nobody has said that it can decide the record.
+        supervisor.restart()
+        epoch = "SELECT epoch > $2 AND halted_because IS NOT NULL FROM ledger.partition_head WHERE partition = $1"
+        before = await ledger.pool.fetchval("SELECT epoch FROM ledger.partition_head WHERE partition = $1", partition)
+        await ledger.until(epoch, True, partition, before)
+        assert (supervisor.ends[0], supervisor.ends.total()) == (1, supervisor.ends[EXIT_CODE] + 1)
+        done = await ledger_cli(
+            *("recover", "partition", str(partition), "--reason", "version 2", "--yes"),
+            environment=supervisor.environment,
+        )
+        assert done.code == 0, done.err
+        await ledger.until_events(5)
+        assert await ledger.pool.fetchval("SELECT count(*) FROM ledger.quarantine") == 0
