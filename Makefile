@@ -46,7 +46,7 @@ simulate: test-environment  ## the simulation with many seeds: make simulate SEE
 
 fuzz: test-environment  ## mutated messages to the codecs, and requests by the OpenAPI document to the real service
 	$(STEP) "fuzz"
-	@$(BIN)/python -m pytest -m slow tests/properties/test_codec_fuzz.py tests/integration/test_http_fuzz.py $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m fuzz $(PYTEST_ARGS)
 
 mutants: test-environment  ## take each guard away and see the tests notice: make mutants [ONLY="fence identity"] [JOBS=2]
 	$(STEP) "mutants"

@@ -74,6 +74,7 @@ async def test_the_service_does_as_its_document_says(service: HttpOnServers, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.fuzz
 async def test_the_service_does_as_its_document_says_for_long(service: HttpOnServers, tmp_path: Path) -> None:
     await fuzzed(service, tmp_path, "--phases=examples,coverage,fuzzing,stateful", "--max-time=240")
     await still_whole(service)

@@ -233,6 +233,7 @@ def test_mutated_messages(what: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fuzz
 @pytest.mark.timeout(3_600)
 @pytest.mark.parametrize("what", RUNS)
 def test_many_mutated_messages(what: str) -> None:
