@@ -17,20 +17,21 @@ class Away:
     """What is away now, as far as it was said."""
 
     def __init__(self) -> None:
-        self._because: str | None = None
+        self.because: str | None = None
+        """What was said last; None while all answer."""
         self._say_again_at = 0.0
 
     def say(self, error: Exception) -> None:
         """A server is away."""
         now = asyncio.get_running_loop().time()
-        if self._because != str(error) or now >= self._say_again_at:
-            self._because = str(error)
+        if self.because != str(error) or now >= self._say_again_at:
+            self.because = str(error)
             self._say_again_at = now + SAY_AWAY_AGAIN_S
             say = log.error if isinstance(error, ForeignLedgerError) else log.warning
             say("waiting: a server is away", error=str(error))
 
     def say_back(self) -> None:
         """All answer again."""
-        if self._because is not None:
-            self._because = None
+        if self.because is not None:
+            self.because = None
             log.info("the servers are back")

@@ -50,7 +50,7 @@ async def test_nothing_is_read_or_written_there_and_work_goes_on_when_the_right_
             await until(lambda: "FOREIGN LEDGER" in (worker.status().away or ""), "the worker refuses")
             with pytest.raises(ForeignLedgerError, match="put the right database back"):
                 await pool.fetch("SELECT 1")
-            await until(lambda: "FOREIGN LEDGER" in (one._away or ""), "the consumer refuses")
+            await until(lambda: "FOREIGN LEDGER" in (one._away.because or ""), "the consumer refuses")
             assert await ledger.pool.fetch(HEADS) == before
             await answer_as(ledger, ours)
             await until_projected(ledger, 2)
