@@ -168,7 +168,7 @@ class Rest:
 
     def _put_right(self, partition: int, because: str) -> None:
         world, head = self._world, self._world.record.heads[partition]
-        # Every `ledger recover` leaves the partition free and halted for nothing: what else is wrong shows at a new claim.
+        # Every `ledger recover` leaves the partition free and halted for nothing. What else is wrong shows later.
         head.halted_because = head.halted_record = head.halted_apps = None
         if "Offsets out of range" in because:
             # ledger recover offsets APP
