@@ -124,6 +124,7 @@ def test_compose_publishes_what_its_users_expect_on_loopback_only() -> None:
         "topics": [],
         "consumer": [],
         "projector": [],
+        "roles": [],
     }
     assert set(everything["volumes"]) == {"kafka", "postgres", "postgres-test", "pgadmin"}
     for name in ("kafka", "postgres", "postgres-test", "pgadmin"):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
@@ -23,6 +23,11 @@ from tests.ledger_on_servers import LedgerOnServers, command, ledger_on_servers
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 APP = "example-app"
+
+RECREATED_LIMIT_S: Final = 150.0
+"""A broker that is busy with other tests takes its time to delete a topic."""
+
+RECREATE_AGAIN_S: Final = 0.05
 
 
 @pytest.fixture
@@ -137,11 +142,12 @@ async def test_a_topic_that_is_recreated_at_once_with_more_records_halts_under_a
         await ledger.until_events(2)
         await ledger.until_published()
         await kafka.delete_topics([topic])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(RECREATED_LIMIT_S):
             while True:
                 created = await kafka.create_topics([NewTopic(topic, ledger.partitions, 1)])
                 if all(code == 0 for _, code, *_ in created.to_object()["topic_errors"]):
                     break
+                await asyncio.sleep(RECREATE_AGAIN_S)  # the old one is still being deleted
         again = KafkaPublisher(ledger.bootstrap)  # whose metadata are those of the new topic
         await again.start()
         records = [OutgoingRecord(b"ada", encode_command(command("ada", "CREDIT_ADD", 10))) for _ in range(5)]
