@@ -71,9 +71,20 @@ class KafkaTopicAdmin:
             BrokerUnavailableError: no broker answered in time; some may have been created.
             TopicCreationError: the cluster refuses one of them; the others were created.
         """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + VISIBLE_LIMIT_S
+        absent = {spec.name: spec for spec in specs}
+        while absent:
+            await self._ask_for(list(absent.values()))
+            if not (absent := await self._not_visible(absent)):
+                return
+            if loop.time() >= deadline:
+                raise BrokerUnavailableError(f"created, but no broker tells of them: {sorted(absent)}")
+            # Asked for again, not only waited for: one that was still being deleted is not there when that is done.
+            await asyncio.sleep(VISIBLE_BACKOFF_S)
+
+    async def _ask_for(self, specs: Sequence[TopicSpec]) -> None:
         admin = self._connected()
-        if not specs:
-            return
         try:
             async with asyncio.timeout(CREATE_LIMIT_S):
                 response: Any = await admin.create_topics([_new_topic(spec) for spec in specs])
@@ -87,7 +98,11 @@ class KafkaTopicAdmin:
                 refused.append(want or f"{name}: {message or outcome.__name__}")
         if refused:
             raise TopicCreationError("; ".join(refused))
-        await self._until_visible({spec.name for spec in specs})
+
+    async def _not_visible(self, specs: Mapping[str, TopicSpec]) -> dict[str, TopicSpec]:
+        # The controller knows a topic a moment before the brokers that are asked for it.
+        told = await self.partition_counts()
+        return {name: spec for name, spec in specs.items() if name not in told}
 
     async def members(self, groups: Collection[str]) -> list[str]:
         """Who is in these consumer groups now: `group: client at host` for each. Raises BrokerUnavailableError."""
@@ -128,15 +143,6 @@ class KafkaTopicAdmin:
                 await admin.delete_records(everything)
         except (KafkaError, TimeoutError) as error:
             raise BrokerUnavailableError(f"{topic} could not be emptied: {error!r}") from error
-
-    async def _until_visible(self, names: set[str]) -> None:
-        # The controller knows a topic a moment before the brokers that are asked for it.
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + VISIBLE_LIMIT_S
-        while absent := names - set(await self.partition_counts()):
-            if loop.time() >= deadline:
-                raise BrokerUnavailableError(f"created, but no broker tells of them: {sorted(absent)}")
-            await asyncio.sleep(VISIBLE_BACKOFF_S)
 
     def _connected(self) -> AIOKafkaAdminClient:
         if self._admin is None:

@@ -216,6 +216,9 @@ async def lose_the_topic(ledger: LedgerOnServers, folder: Path) -> None:
     await admin.start()
     await admin.delete_topics([ledger.topics.events])
     await admin.close()
+    async with asyncio.timeout(WAIT_S):
+        while ledger.topics.events in await ledger.admin.partition_counts():  # noqa: ASYNC110  (Kafka does not tell)
+            await asyncio.sleep(0.05)
     environment = cli_environment(ledger, folder)
     done = await ledger_cli(
         "republish", "--reason", "deleted by mistake", "--yes", environment=environment, folder=folder

@@ -145,7 +145,7 @@ async def test_a_topic_that_is_recreated_at_once_with_more_records_halts_under_a
         async with asyncio.timeout(RECREATED_LIMIT_S):
             while True:
                 created = await kafka.create_topics([NewTopic(topic, ledger.partitions, 1)])
-                if all(code == 0 for _, code, *_ in created.to_object()["topic_errors"]):
+                if all(error["error_code"] == 0 for error in created.to_object()["topic_errors"]):
                     break
                 await asyncio.sleep(RECREATE_AGAIN_S)  # the old one is still being deleted
         again = KafkaPublisher(ledger.bootstrap)  # whose metadata are those of the new topic
