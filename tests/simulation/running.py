@@ -1,5 +1,6 @@
 """Runs one seed, and says what came of it."""
 
+import asyncio
 import gc
 import logging
 import sys
@@ -39,7 +40,7 @@ def run_seed(seed: int, kept: frozenset[str] | None = None) -> Outcome:
     error: str | None = None
     try:
         virtual_time.run(world.live())
-    except Exception as broken:  # whatever it is, it is what the run was for
+    except (Exception, asyncio.CancelledError) as broken:  # whatever it is, it is what the run was for
         error = f"{type(broken).__name__}: {broken}"
     events = sum(len(rows) for rows in world.record.events.values())
     trace = tuple(f"{at_s:9.3f}  {text}" for at_s, text in world.trace) if error else ()

@@ -1,7 +1,7 @@
 """An event loop whose time is virtual: waiting costs nothing, and a run is the same every time."""
 
 import asyncio
-import contextlib
+import gc
 import selectors
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar, cast
@@ -10,6 +10,9 @@ T = TypeVar("T")
 
 EVENTS_MAX: Final = 2_000_000
 """Turns of one run's loop: more means that something spins without waiting."""
+
+LAST_WORDS_MAX: Final = 20
+"""How often a dead coroutine is closed whose clean-up waits for something."""
 
 
 class SpinningError(Exception):
@@ -65,13 +68,26 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     loop = VirtualLoop()
     loop.set_exception_handler(lambda _loop, _context: None)  # what dies in a simulated crash need not be told
     asyncio.set_event_loop(loop)
+    collecting = gc.isenabled()
+    gc.disable()  # what it finds dead would say its last words inside of whichever task runs just then
     try:
         return loop.run_until_complete(main)
     finally:
         asyncio.set_event_loop(None)
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # they are abandoned on purpose
-            # Here and now: left to the collector, their last words would be said in the middle of the next seed.
-            with contextlib.suppress(Exception):  # whatever its clean-up does without a loop, it is dead
-                cast("Coroutine[Any, Any, Any]", task.get_coro()).close()
+            _bury(cast("Coroutine[Any, Any, Any]", task.get_coro()))
         loop.close()
+        if collecting:
+            gc.enable()
+
+
+def _bury(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Here and now: left to the collector, it would be closed in the middle of the next seed, and a time limit in its
+    clean-up would cancel the task that runs there."""
+    for _ in range(LAST_WORDS_MAX):
+        try:
+            coroutine.close()
+        except Exception:  # its clean-up waits for something, or raised: it is dead
+            continue
+        return
