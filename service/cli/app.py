@@ -11,6 +11,7 @@ import typer
 
 from service.cli import (
     apps,
+    archiving,
     importing,
     keys,
     local,
@@ -42,7 +43,20 @@ app = typer.Typer(
         "3 Kafka, Postgres or an outcome is not to be had now; 130 interrupted."
     ),
 )
-for module in (local, status, setup, publishing, queries, watch, importing, verify, rebuilding, republishing, apps):
+for module in (
+    local,
+    status,
+    setup,
+    publishing,
+    queries,
+    watch,
+    importing,
+    verify,
+    rebuilding,
+    republishing,
+    archiving,
+    apps,
+):
     module.register(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(roles.app, name="roles")

@@ -1,6 +1,7 @@
 """`ledger verify`."""
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,8 @@ from rich.progress import Progress, TaskID
 
 from ledger.broker.protocol import BrokerUnavailableError, RecordReader
 from ledger.event_store.verification_checks import NOT_IN_STORED_DATA, Check, Violation
-from service.cli.output import ExitCode
+from service.cli.archiving import verify_archive
+from service.cli.output import CliError, ExitCode
 from service.cli.session import JsonOption, Session, run
 from service.verification.everything import Everything, verify_everything
 
@@ -19,19 +21,36 @@ def verify(
         bool | None,
         typer.Option("--kafka/--no-kafka", help="Compare ledger.events as well. Not given: if Kafka answers."),
     ] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option(
+            "--archive", help="Check this archive instead: its files, its chain, and that the record goes on."
+        ),
+    ] = None,
+    record: Annotated[
+        bool, typer.Option("--record/--no-record", help="Whether to compare an archive with the record too.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Check the invariants of the ledger as far as stored data can show them, over all partitions.
 
     Reads everything once, in one snapshot, beside a running ledger. Names the first violation with its position; the
-    exit code is 1 then.
+    exit code is 1 then. With --archive and --no-record nothing but the files is needed.
     """
-    run(as_json, lambda session: _verify(session, kafka))
+    run(as_json, lambda session: _chosen(session, kafka, archive, record))
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("verify")(verify)
+
+
+async def _chosen(session: Session, kafka: bool | None, archive: Path | None, record: bool) -> ExitCode:
+    if archive is not None and kafka is not None:
+        raise CliError(ExitCode.USAGE, "an archive is not compared with Kafka", "leave --kafka or --no-kafka out")
+    if archive is None and not record:
+        raise CliError(ExitCode.USAGE, "--no-record says nothing without --archive", "name the archive's folder")
+    return await (_verify(session, kafka) if archive is None else verify_archive(session, archive, record))
 
 
 async def _verify(session: Session, kafka: bool | None) -> ExitCode:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from tests.mutants import (
+    of_the_archive,
     of_the_consumer,
     of_the_decisions,
     of_the_doors,
@@ -28,5 +29,6 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_the_subscriber.MUTANTS,
     *of_the_operators.MUTANTS,
     *of_the_verification.MUTANTS,
+    *of_the_archive.MUTANTS,
     *of_the_doors.MUTANTS,
 )
