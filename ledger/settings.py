@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     """When HTTP asks for API keys: see docs/operating.md, 'API keys'."""
 
     http_rate_per_s: Annotated[float, Field(gt=0)] = 1_000.0
-    """Requests that one API key may make a second, at each HTTP service; each command of a batch counts."""
+    """Requests that one API key may make a second, at each HTTP service; each command or owner of a batch counts."""
 
     http_burst: Annotated[int, Field(ge=1_000)] = 5_000
     """So many at once after a pause; a whole batch must fit in."""

@@ -76,6 +76,7 @@ class HasPosition(Protocol):
 
 
 Answer = TypeVar("Answer", bound=HasPosition)
+Read = TypeVar("Read")
 
 
 async def read_at_least(read: Callable[[], Awaitable[Answer]], required: int, limit_s: float) -> Answer:
@@ -84,14 +85,31 @@ async def read_at_least(read: Callable[[], Awaitable[Answer]], required: int, li
     Raises:
         StaleReadError: it did not within the limit (seconds).
     """
+    return await read_until(read, lambda answer: _missed(answer.position, required), limit_s)
+
+
+async def read_until(
+    read: Callable[[], Awaitable[Read]], missed: Callable[[Read], tuple[Position, Position] | None], limit_s: float
+) -> Read:
+    """Read, again and again, until nothing is missed: `missed` tells what an answer lacks, as the position that is
+    required and the one that is reached.
+
+    Raises:
+        StaleReadError: there was something within all of the limit (seconds).
+    """
     deadline = asyncio.get_running_loop().time() + limit_s
     wait = WAIT_FIRST_S
     while True:
         answer = await read()
-        if answer.position.sequence >= required:
+        lack = missed(answer)
+        if lack is None:
             return answer
         left = deadline - asyncio.get_running_loop().time()
         if left <= 0:
-            raise StaleReadError(Position(answer.position.partition, required), answer.position, limit_s)
+            raise StaleReadError(*lack, limit_s)
         await asyncio.sleep(min(wait, left))
         wait = min(wait * WAIT_GROWTH, WAIT_LONGEST_S)
+
+
+def _missed(reached: Position, required: int) -> tuple[Position, Position] | None:
+    return None if reached.sequence >= required else (Position(reached.partition, required), reached)

@@ -23,6 +23,7 @@ from producers.doors import (
     KeyRing,
     PostgresDoorKeys,
     RequestLimits,
+    charge,
     document_doors,
     is_stranger,
 )
@@ -130,7 +131,11 @@ def create_app(
     service.include_router(example_router(answers, store))
     service.include_router(command_status_router(app, client.topics, lookup))
     service.include_router(command_router(answers_by_app))
-    service.include_router(create_query_router(queries, lambda request: is_stranger(request.scope)))
+    service.include_router(
+        create_query_router(
+            queries, lambda request: is_stranger(request.scope), lambda request, count: charge(request.scope, count)
+        )
+    )
 
     @service.get("/", include_in_schema=False)
     async def to_documentation() -> RedirectResponse:

@@ -3,7 +3,7 @@
 An app's service adds `Doorkeeper` and `RequestLimits` as middleware; its routes ask `caller_of` who is calling.
 """
 
-from producers.doors.caller import Caller, caller_of, is_stranger
+from producers.doors.caller import Caller, caller_of, charge, is_stranger
 from producers.doors.documentation import document_doors
 from producers.doors.doorkeeper import Doorkeeper, DoorPolicy
 from producers.doors.key_ring import KeyRing
@@ -19,6 +19,7 @@ __all__ = [
     "PostgresDoorKeys",
     "RequestLimits",
     "caller_of",
+    "charge",
     "document_doors",
     "is_loopback",
     "is_stranger",

@@ -23,7 +23,7 @@ class TooManyRequests(HTTPException):
         super().__init__(
             429,
             f"Too many requests: an API key may do {rate_per_s:g} a second, and {burst:,} at once after a pause "
-            f"(each command of a batch counts); nothing was sent, try again in {retry_after_s} s",
+            f"(each command or owner of a batch counts); nothing was done, try again in {retry_after_s} s",
             {"Retry-After": str(retry_after_s)},
         )
 
@@ -57,6 +57,13 @@ def caller_of(scope: Mapping[str, Any]) -> Caller | None:
     """The holder of the key of this request; None where no keys are asked for, and on routes that are open."""
     caller: Caller | None = scope.get(_CALLER)
     return caller
+
+
+def charge(scope: Mapping[str, Any], count: int) -> None:
+    """Count what this request does beyond itself towards what its key may do. Raises TooManyRequests."""
+    caller = caller_of(scope)
+    if caller is not None:
+        caller.allowance.charge(count)
 
 
 def is_stranger(scope: Mapping[str, Any]) -> bool:

@@ -3,12 +3,16 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from ledger.domain.limits import DEFAULT_CREDIT_TYPE
 from ledger.domain.position import Position
 from projections.balances import BALANCES
 from projections.read_pool import ReadPool
-from projections.read_your_writes import AnsweredPositions, read_at_least
+from projections.read_your_writes import AnsweredPositions, read_at_least, read_until
+
+OWNERS_IN_BATCH_MAX: Final = 200
+"""Owners of one question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,33 @@ class BalanceReader:
             return (await self.now([owner_id]))[owner_id]
 
         return await read_at_least(read, required, self._wait_limit_s)
+
+    async def of_owners(
+        self, owner_ids: Collection[str], min_positions: Collection[Position] = ()
+    ) -> Mapping[str, OwnerBalances]:
+        """The balances of many owners, in one round trip when the read model is far enough; all of one snapshot.
+
+        Args:
+            owner_ids: whose, at most OWNERS_IN_BATCH_MAX.
+            min_positions: events that the answer must contain, of whichever of these owners.
+
+        Raises:
+            StaleReadError: the read model did not get there in time, on one of the owners' partitions.
+            StoreUnavailableError: Postgres is away.
+        """
+        assert len(set(owner_ids)) <= OWNERS_IN_BATCH_MAX
+        required = {
+            owner_id: self._answered.required(await self._pool.partition(owner_id), owner_id, min_positions)
+            for owner_id in owner_ids
+        }
+
+        def missed(found: Mapping[str, OwnerBalances]) -> tuple[Position, Position] | None:
+            for owner_id, owner in found.items():
+                if owner.position.sequence < required[owner_id]:
+                    return Position(owner.position.partition, required[owner_id]), owner.position
+            return None
+
+        return await read_until(lambda: self.now(owner_ids), missed, self._wait_limit_s)
 
     async def now(self, owner_ids: Collection[str]) -> Mapping[str, OwnerBalances]:
         """The balances of many owners, as far as the read model has got, in one round trip.

@@ -78,6 +78,16 @@ class BalanceBody(BaseModel):
         )
 
 
+class BalancesBody(BaseModel):
+    """The balances of several owners, of one moment."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"balances": [BALANCE_EXAMPLE]}]})
+
+    balances: Annotated[
+        list[BalanceBody], Field(description="One for each owner asked for, in the order of the question.")
+    ]
+
+
 class EntryBody(BaseModel):
     """An event of the owner: an entry, or a rejection, which has a reason and moved nothing. It never changes."""
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import Field, StringConstraints
 
 from ledger.domain.limits import (
     CREDIT_TYPE_CHARACTERS_MAX,
@@ -15,7 +16,16 @@ from ledger.domain.limits import (
 )
 from ledger.domain.position import Position
 from ledger.event_store.protocol import RecordMismatchError, StoreUnavailableError
-from projections.http.models import BalanceBody, EntriesBody, Healthy, QueryErrorBody, ReadyBody, ReadySummary
+from projections.balances.queries import OWNERS_IN_BATCH_MAX
+from projections.http.models import (
+    BalanceBody,
+    BalancesBody,
+    EntriesBody,
+    Healthy,
+    QueryErrorBody,
+    ReadyBody,
+    ReadySummary,
+)
 from projections.queries import Queries
 from projections.read_your_writes import RETRY_AFTER_S, StaleReadError
 from projections.statements.queries import PAGE_LINES_MAX
@@ -39,6 +49,7 @@ OwnerId = Annotated[
         examples=["user-42"],
     ),
 ]
+OwnerIdText = Annotated[str, StringConstraints(min_length=1, max_length=OWNER_ID_CHARACTERS_MAX, pattern=r"^[^\x00]*$")]
 CreditType = Annotated[
     str, Query(min_length=1, max_length=CREDIT_TYPE_CHARACTERS_MAX, pattern=r"^[^\x00]*$", description="Which account.")
 ]
@@ -59,6 +70,7 @@ _UNAVAILABLE: Final[dict[int | str, dict[str, Any]]] = {
         "headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}},
     },
 }
+_UNAVAILABLE_TO_MANY: Final[dict[int | str, dict[str, Any]]] = {503: _UNAVAILABLE[503]}
 _Answer = TypeVar("_Answer")
 
 
@@ -105,10 +117,43 @@ def _required_positions(
 RequiredPositions = Annotated[list[Position], Depends(_required_positions)]
 
 
-def create_query_router(queries: Queries, is_stranger: Callable[[Request], bool] = lambda _: False) -> APIRouter:
+def _required_positions_of_many(
+    min_position: Annotated[
+        list[Annotated[str, Field(json_schema_extra=_POSITION_PATTERN)]] | None,
+        Query(
+            max_length=OWNERS_IN_BATCH_MAX,
+            description="Positions of writes (`partition:sequence`), once for each: the answer contains them, or is a "
+            "503.",
+            examples=[["3:17", "5:2"]],
+        ),
+    ] = None,
+    ledger_position: Annotated[
+        str | None,
+        Header(
+            alias=LEDGER_POSITION,
+            description="The same as one `min_position`.",
+            examples=["3:17"],
+            json_schema_extra=_POSITION_PATTERN,
+        ),
+    ] = None,
+) -> list[Position]:
+    named = [_position(("query", "min_position"), text) for text in min_position or ()]
+    named.append(_position(("header", LEDGER_POSITION), ledger_position))
+    return [position for position in named if position is not None]
+
+
+def create_query_router(
+    queries: Queries,
+    is_stranger: Callable[[Request], bool] = lambda _: False,
+    charge: Callable[[Request, int], None] = lambda _, __: None,
+) -> APIRouter:
     """The routes, reading from `queries`, which the caller opens in its lifespan and keeps open while it serves.
 
-    `is_stranger` tells who learns from /health/ready no more than whether all is well.
+    Args:
+        queries: what is read from.
+        is_stranger: who learns from /health/ready no more than whether all is well.
+        charge: counts what a request does beyond the one thing that every request does; raises HTTPException where it
+            is more than the caller may do now.
     """
     router = APIRouter()
     for_strangers = _SummaryForStrangers(queries)
@@ -155,6 +200,32 @@ def create_query_router(queries: Queries, is_stranger: Callable[[Request], bool]
         ("/ledger/{owner_id:path}/balance", "ledger_balance"),
     ):
         router.get(path, tags=["queries"], summary="An owner's balance", responses=_UNAVAILABLE, name=name)(balance)
+
+    @router.get("/balances", tags=["queries"], summary="Balances of several owners", responses=_UNAVAILABLE_TO_MANY)
+    async def balances(
+        request: Request,
+        owner_ids: Annotated[
+            list[OwnerIdText],
+            Query(
+                alias="owner_id",
+                min_length=1,
+                max_length=OWNERS_IN_BATCH_MAX,
+                description=f"Whose credits, once for each owner; at most {OWNERS_IN_BATCH_MAX}.",
+                examples=[["user-42", "user-43"]],
+            ),
+        ],
+        min_positions: Annotated[list[Position], Depends(_required_positions_of_many)],
+        credit_type: CreditType = DEFAULT_CREDIT_TYPE,
+    ) -> BalancesBody:
+        """What each of them has of one credit type, in one read: all of one moment.
+
+        Contains every write that this service has answered, and the positions that the request names. Each owner counts
+        as one request of the API key.
+        """
+        if len(owner_ids) > 1:
+            charge(request, len(owner_ids) - 1)  # the request itself was counted at the door
+        found = await _answered(queries.balances.of_owners(owner_ids, min_positions))
+        return BalancesBody(balances=[BalanceBody.of(found[owner_id], credit_type) for owner_id in owner_ids])
 
     @router.get(
         "/ledger/{owner_id:path}/entries",

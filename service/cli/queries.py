@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from ledger.domain.position import Position
-from projections.balances.queries import BalanceReader, OwnerBalances
+from projections.balances.queries import OWNERS_IN_BATCH_MAX, BalanceReader, OwnerBalances
 from projections.read_pool import ReadPool
 from projections.read_your_writes import AnsweredPositions, StaleReadError
 from projections.statements.queries import PAGE_LINES_MAX, StatementLine, StatementPage, StatementReader
@@ -22,9 +22,16 @@ PositionOption = Annotated[
 ]
 
 
-def balance(owner_id: OwnerArgument, min_position: PositionOption = None, as_json: JsonOption = False) -> None:
-    """What an owner has, of every credit type. An unknown owner has 0."""
-    run(as_json, lambda session: _balance(session, owner_id, min_position))
+def balance(
+    owner_ids: Annotated[
+        list[str],
+        typer.Argument(metavar="OWNER...", help=f"Whose credits, at most {OWNERS_IN_BATCH_MAX}.", show_default=False),
+    ],
+    min_position: PositionOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What owners have, of every credit type. An unknown owner has 0. Several owners are read at one moment."""
+    run(as_json, lambda session: _balance(session, owner_ids, min_position))
 
 
 def entries(
@@ -49,10 +56,16 @@ def register(app: typer.Typer) -> None:
     app.command("entries")(entries)
 
 
-async def _balance(session: Session, owner_id: str, min_position: str | None) -> ExitCode:
+async def _balance(session: Session, owner_ids: list[str], min_position: str | None) -> ExitCode:
+    if len(owner_ids) > OWNERS_IN_BATCH_MAX:
+        raise CliError(ExitCode.USAGE, f"{len(owner_ids)} owners are too many: at most {OWNERS_IN_BATCH_MAX} at a time")
     async with _reading(session) as (pool, wait_s):
-        balances = await BalanceReader(pool, AnsweredPositions(), wait_s).of_owner(owner_id, _positions(min_position))
-    session.output.result(_balance_document(balances), lambda console: _print_balance(console, balances))
+        found = await BalanceReader(pool, AnsweredPositions(), wait_s).of_owners(owner_ids, _positions(min_position))
+    of_owners = [found[owner_id] for owner_id in owner_ids]
+    documents = [_balance_document(one) for one in of_owners]
+    session.output.result(
+        documents[0] if len(documents) == 1 else documents, lambda console: _print_balances(console, of_owners)
+    )
     return ExitCode.OK
 
 
@@ -124,12 +137,16 @@ def _balance_document(balances: OwnerBalances) -> dict[str, object]:
     }
 
 
-def _print_balance(console: Console, balances: OwnerBalances) -> None:
+def _print_balances(console: Console, of_owners: list[OwnerBalances]) -> None:
     rows = [
-        (account.credit_type, account.balance, account.account_version, account.last_updated)
-        for account in balances.accounts or (balances.of(),)
+        (owner.owner_id, account.credit_type, account.balance, account.account_version, account.last_updated)
+        for owner in of_owners
+        for account in owner.accounts or (owner.of(),)
     ]
-    console.print(table(("credit type", "balance", "entries", "last updated (UTC)"), rows))
+    columns = ("owner", "credit type", "balance", "entries", "last updated (UTC)")
+    if len(of_owners) == 1:
+        columns, rows = columns[1:], [row[1:] for row in rows]  # type: ignore[assignment,misc]
+    console.print(table(columns, rows))
 
 
 def _line_document(line: StatementLine) -> dict[str, object]:

@@ -291,7 +291,7 @@ MUTANTS: Final = (
         "A read waits until the read model contains the position that it names.",
         "read-your-writes",
         _READ,
-        "if answer.position.sequence >= required:",
+        "if lack is None:",
         "if True:",
         (_TEST_READ,),
     ),
