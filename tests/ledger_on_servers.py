@@ -112,6 +112,10 @@ class LedgerOnServers:
             random=random.Random(holder),
         )
 
+    def store(self, application: str = "test") -> PostgresEventStore:
+        """The record, on connections of its own."""
+        return PostgresEventStore(self.database_url, application)
+
     @asynccontextmanager
     async def running(self, holder: str = "one") -> AsyncIterator[LedgerConsumer]:
         """A consumer that runs, and stops orderly."""
@@ -169,6 +173,11 @@ class LedgerOnServers:
             events += await store.read_events(partition, 0, 1_000_000)
         await store.stop()
         return events
+
+    async def event_of(self, sent: Command) -> RecordedEvent:
+        """The one event that became of a command."""
+        [found] = [event for event in await self.events() if event.command_id == sent.command_id]
+        return found
 
     async def published(self, topic: str) -> list[tuple[int, RecordedEvent]]:
         """All of a topic of events, with the partition that each lies on."""

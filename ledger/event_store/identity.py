@@ -23,7 +23,8 @@ async def initialise(connection: asyncpg.Connection, partitions: int) -> Identit
         if identity.partitions != partitions:
             raise RecordMismatchError(
                 f"this ledger has {identity.partitions} partitions since its first start, {partitions} are asked for; "
-                f"set LEDGER_PARTITIONS={identity.partitions} (the number cannot be changed later: docs/operating.md)"
+                f"set LEDGER_PARTITIONS={identity.partitions} (another number is another ledger: docs/scaling.md, "
+                "'Moving to a larger N')"
             )
         await connection.execute(sql(_PACKAGE, "insert_heads"), partitions, GENESIS)
     return identity

@@ -200,6 +200,44 @@ async def publish_again(
         return await _record(connection, deed, kind, subject, before, {"published_sequence": 0})
 
 
+async def open_imported(
+    connection: asyncpg.Connection,
+    apps: Collection[str],
+    epochs: Mapping[int, int],
+    deed: Deed,
+    source: Mapping[str, Any],
+) -> Intervention:
+    """End an import (`service.moving`): the real logs of these apps begin behind the imported history, and the ledger
+    may be started.
+
+    Args:
+        connection: of `ledger_owner`.
+        apps: all of the imported record.
+        epochs: of the import's claims, by partition.
+        deed: who imports, and why.
+        source: what was imported, for the record.
+
+    Raises:
+        InterventionRefusedError: somebody else has claimed a partition meanwhile.
+    """
+    async with _intervening(connection, epochs) as heads:
+        taken = [head["partition"] for head in heads if head["epoch"] != epochs[head["partition"]]]
+        if taken:
+            raise InterventionRefusedError(f"partition {', '.join(map(str, taken))} was claimed meanwhile")
+        begins = ConsumedMark(0, -1, 0, _NOBODY_TO_COMPARE)
+        for app in sorted(apps):
+            marks = await read_marks_of(connection, app)
+            generations = [(app, partition, 2, marks[partition].mark.next_offset) for partition in sorted(epochs)]
+            await connection.executemany(sql(_PACKAGE, "insert_generation"), generations)
+            await connection.executemany(
+                sql(_PACKAGE, "set_mark"), [(app, partition, *begins, 2) for partition in sorted(epochs)]
+            )
+        await connection.execute(sql(_PACKAGE, "release_heads"), list(epochs))
+        subject = f"ledger {source['ledger_id']}"
+        after = {"sequences": {str(head["partition"]): head["sequence"] for head in heads}}
+        return await _record(connection, deed, "import-record", subject, source, after)
+
+
 def is_halted(head: Mapping[str, Any]) -> bool:
     """Whether a head says that its partition stands still, wholly or for some app."""
     return bool(head["halted_because"] or head["halted_apps"])

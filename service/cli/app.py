@@ -15,6 +15,7 @@ from service.cli import (
     importing,
     keys,
     local,
+    moving,
     parked,
     processes,
     publishing,
@@ -55,6 +56,7 @@ for module in (
     rebuilding,
     republishing,
     archiving,
+    moving,
     apps,
 ):
     module.register(app)

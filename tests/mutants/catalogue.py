@@ -8,6 +8,7 @@ from tests.mutants import (
     of_the_decisions,
     of_the_doors,
     of_the_messages,
+    of_the_move,
     of_the_operators,
     of_the_producers,
     of_the_projections,
@@ -31,4 +32,5 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_the_verification.MUTANTS,
     *of_the_archive.MUTANTS,
     *of_the_doors.MUTANTS,
+    *of_the_move.MUTANTS,
 )

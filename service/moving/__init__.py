@@ -1,0 +1,1 @@
+"""Moving a ledger to another number of partitions: export, import into a new ledger, comparison."""
