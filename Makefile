@@ -36,7 +36,7 @@ check: test-environment  ## lint, format, types and import rules
 	$(STEP) "import rules"
 	@$(BIN)/lint-imports --no-cache
 
-bench: test-environment  ## the benchmark: commands per second, latency, memory (QUICK=1: under three minutes)
+bench: test-environment  ## the benchmark, beside what one would write instead, with plots (QUICK=1: under three minutes)
 	$(STEP) "benchmark"
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)
 

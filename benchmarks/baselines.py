@@ -1,22 +1,26 @@
 """What a service would write instead of a ledger: the same commands, durable in the same Postgres, no Kafka.
 
-Each does the same durable work: an entry, a balance that is never negative, nonces and command ids unique for ever.
-The accounts exist beforehand, which favours the baselines. There is no chain, no read model and nobody to tell.
+Each does the same durable work: an entry with all that it has to tell, a balance that is locked, checked and moved in
+the order of the commands, nonces and command ids unique for ever, the disk waited for at every commit, and an answer to
+the client for each command. The accounts exist beforehand, which favours the baselines. There is no chain, no read
+model and nobody to tell; refusals are answered and not recorded.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
 from benchmarks.commands import make_commands
 from benchmarks.figures import Figures
 from benchmarks.fresh_ledger import fresh_database
+from benchmarks.ledger_process import MeasurementError
 from benchmarks.servers import Servers
 from benchmarks.sizes import Sizes
 from ledger.domain.command import Command
+from ledger.domain.limits import DEFAULT_CREDIT_TYPE
 from ledger.sql_files import sql
 
 CONNECTIONS: Final = 16
@@ -28,9 +32,13 @@ COMMANDS_PER_S_MAX: Final = 80_000
 """So many commands are made for every second of a baseline; one that is faster ends early."""
 
 _PACKAGE: Final = "benchmarks"
-_SCHEMA: Final = ("create_naive_account", "create_naive_entry", "create_naive_post", "create_naive_post_batch")
+_SCHEMA: Final = (
+    *("create_naive_account", "create_naive_entry", "create_naive_answer"),
+    *("create_naive_post", "create_naive_post_batch"),
+)
 
-Post = Callable[[asyncpg.Connection, list[Command]], Awaitable[None]]
+Post = Callable[[asyncpg.Connection, list[Command]], Awaitable[int]]
+"""Posts commands; how many were accepted."""
 
 
 async def measure_baselines(servers: Servers, sizes: Sizes, run: int, into: Figures) -> None:
@@ -54,71 +62,74 @@ async def _measure(servers: Servers, sizes: Sizes, run: int, connections: int, b
             for statement in _SCHEMA:
                 await pool[0].execute(sql(_PACKAGE, statement))
             owners = sorted({command.owner_id for command in commands})
-            await pool[0].execute(sql(_PACKAGE, "insert_naive_accounts"), owners)
+            await pool[0].execute(sql(_PACKAGE, "insert_naive_accounts"), owners, DEFAULT_CREDIT_TYPE)
             await pool[0].execute(sql(_PACKAGE, "checkpoint"))
             waiting = _batches(commands, batch)
             began = time.perf_counter()
             done = await asyncio.gather(*(_work(one, waiting, began + sizes.baseline_s, post) for one in pool))
-            return sum(done) / (time.perf_counter() - began)
+            elapsed_s = time.perf_counter() - began
+            [found] = await pool[0].fetch(sql(_PACKAGE, "check_naive"))
         finally:
             for one in pool:
                 await one.close()
+    posted = sum(accepted for accepted, _ in done)
+    if found["entries"] != posted or found["credited"] != found["balances"]:
+        raise MeasurementError(f"the baseline posted {posted} commands and holds {dict(found)}")
+    return sum(asked for _, asked in done) / elapsed_s
 
 
 def _batches(commands: list[Command], size: int) -> Iterator[list[Command]]:
     return (commands[begin : begin + size] for begin in range(0, len(commands), size))
 
 
-async def _work(connection: asyncpg.Connection, waiting: Iterator[list[Command]], until: float, post: Post) -> int:
-    done = 0
+async def _work(
+    connection: asyncpg.Connection, waiting: Iterator[list[Command]], until: float, post: Post
+) -> tuple[int, int]:
+    posted = asked = 0
     for commands in waiting:
-        await post(connection, commands)
-        done += len(commands)
+        posted += await post(connection, commands)
+        asked += len(commands)
         if time.perf_counter() >= until:
             break
-    return done
+    return posted, asked
 
 
-async def _post_in_transaction(connection: asyncpg.Connection, commands: list[Command]) -> None:
+async def _post_in_transaction(connection: asyncpg.Connection, commands: list[Command]) -> int:
     [command] = commands
     amount = command.amount or 0
+    account = command.owner_id, command.credit_type
     async with connection.transaction():
-        balance = await connection.fetchval(sql(_PACKAGE, "lock_naive_balance"), command.owner_id)
-        if balance + amount < 0:
-            return  # another connection overtook the command before it
-        await connection.execute(
-            sql(_PACKAGE, "insert_naive_entry"),
-            command.app,
-            command.command_id,
-            command.operation,
-            command.owner_id,
-            command.nonce,
-            amount,
-            balance + amount,
-        )
-        await connection.execute(sql(_PACKAGE, "update_naive_balance"), command.owner_id, balance + amount)
+        held = await connection.fetchrow(sql(_PACKAGE, "lock_naive_balance"), *account)
+        assert held is not None
+        balance, version = held["balance"] + amount, held["version"] + 1
+        if balance < 0:
+            return 0  # another connection overtook the command before it
+        await connection.fetchval(sql(_PACKAGE, "insert_naive_entry"), *_arguments(command), balance, version)
+        await connection.execute(sql(_PACKAGE, "update_naive_balance"), *account, balance, version)
+    return 1
 
 
-async def _post_by_function(connection: asyncpg.Connection, commands: list[Command]) -> None:
+async def _post_by_function(connection: asyncpg.Connection, commands: list[Command]) -> int:
     [command] = commands
-    await connection.fetchval(
-        sql(_PACKAGE, "call_naive_post"),
+    [answer] = await connection.fetch(sql(_PACKAGE, "call_naive_post"), *_arguments(command))
+    return int(answer["outcome"] == "posted")
+
+
+async def _post_batch(connection: asyncpg.Connection, commands: list[Command]) -> int:
+    columns = zip(*map(_arguments, commands), strict=True)
+    answers = await connection.fetch(sql(_PACKAGE, "call_naive_post_batch"), *map(list, columns))
+    return sum(answer["outcome"] == "posted" for answer in answers)
+
+
+def _arguments(command: Command) -> tuple[Any, ...]:
+    return (
         command.app,
         command.command_id,
         command.operation,
         command.owner_id,
+        command.credit_type,
         command.nonce,
         command.amount,
-    )
-
-
-async def _post_batch(connection: asyncpg.Connection, commands: list[Command]) -> None:
-    await connection.fetchval(
-        sql(_PACKAGE, "call_naive_post_batch"),
-        [command.app for command in commands],
-        [command.command_id for command in commands],
-        [command.operation for command in commands],
-        [command.owner_id for command in commands],
-        [command.nonce for command in commands],
-        [command.amount for command in commands],
+        command.issued_at,
+        command.metadata,
     )

@@ -1,7 +1,7 @@
 """What was measured: named figures with one value per run, and their file."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -40,6 +40,15 @@ class Figures:
     def __init__(self) -> None:
         self._units: dict[str, str] = {}
         self._values: dict[str, list[float]] = {}
+
+    @classmethod
+    def of(cls, results: Iterable[Mapping[str, Any]]) -> "Figures":
+        """As a results file holds them."""
+        figures = cls()
+        for result in results:
+            for value in result["runs"]:
+                figures.add(result["name"], value, result["unit"])
+        return figures
 
     def add(self, name: str, value: float, unit: str) -> None:
         """Take the value of one run.

@@ -2,62 +2,32 @@
 
 import asyncio
 import os
-import subprocess
-import sys
+import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
 from benchmarks.commands import APP, OPERATIONS
+from benchmarks.ledger_process import LedgerProcess, MeasurementError, start_process
 from benchmarks.servers import Servers
 from benchmarks.sizes import PARTITIONS
 from ledger.broker.kafka_admin import KafkaTopicAdmin
 from ledger.broker.topics_sync import sync_topics, wanted_topics
+from ledger.domain.chain import GENESIS
 from ledger.messages.topics import Topics
 from ledger.sql_files import sql
 from service.database import prepare_database
 
 START_LIMIT_S: Final = 60.0
-STOP_LIMIT_S: Final = 30.0
+LONG_STATEMENT_LIMIT_S: Final = 600.0
 POLL_S: Final = 0.01
 
 _PACKAGE: Final = "benchmarks"
 _HOLDS_ALL: Final = {"consumer": "consumer_holds_all", "projector": "projector_holds_all"}
-_LOG_LINES: Final = 15
-
-
-class MeasurementError(Exception):
-    """What was to be measured did not happen; the text says what."""
-
-
-class LedgerProcess:
-    """`ledger run NAME` as a process of its own."""
-
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log_file: Path) -> None:
-        self.name = name
-        self.pid = process.pid
-        self._process = process
-        self._log_file = log_file
-
-    def check(self) -> None:
-        """Raises MeasurementError when it has ended."""
-        if self._process.poll() is not None:
-            lines = "\n".join(self._log_file.read_text(errors="replace").splitlines()[-_LOG_LINES:])
-            raise MeasurementError(f"the {self.name} ended with {self._process.returncode}:\n{lines}")
-
-    async def stop(self) -> None:
-        """Orderly, then by force."""
-        self._process.terminate()
-        try:
-            await asyncio.to_thread(self._process.wait, STOP_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            await asyncio.to_thread(self._process.wait)
 
 
 class FreshLedger:
@@ -67,78 +37,108 @@ class FreshLedger:
         self.servers = servers
         self.kafka = servers.kafka
         self.topics = Topics(f"bench{uuid.uuid4().hex[:8]}")
-        self._database_url = database_url
+        self.database_url = database_url
+        self.start_s: dict[str, float] = {}
+        """By process: from its start until it held all partitions, the last time it was started."""
         self._connection = connection
 
-    async def ask(self, statement: str) -> int:
+    async def ask(self, statement: str, *arguments: object) -> int:
         """The one value of a statement of this package."""
-        value: int = await self._connection.fetchval(sql(_PACKAGE, statement))
+        value: int = await self._connection.fetchval(sql(_PACKAGE, statement), *arguments)
         return value
 
-    async def rows(self, statement: str) -> list[asyncpg.Record]:
+    async def rows(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         """The rows of a statement of this package."""
-        rows: list[asyncpg.Record] = await self._connection.fetch(sql(_PACKAGE, statement))
+        rows: list[asyncpg.Record] = await self._connection.fetch(sql(_PACKAGE, statement), *arguments)
         return rows
 
+    async def do(self, statement: str, *arguments: object) -> None:
+        """A statement of this package that answers nothing."""
+        await self._connection.execute(sql(_PACKAGE, statement), *arguments)
+
+    async def events(self) -> int:
+        """Events of the record."""
+        return await self.ask("count_recorded")
+
+    async def totals(self, sequences: list[int]) -> list[asyncpg.Record]:
+        """What record and read models hold; of the record what lies behind these sequences, by partition."""
+        statement = await self._of_active_versions("check_totals")
+        rows: list[asyncpg.Record] = await self._connection.fetch(statement, sequences, timeout=LONG_STATEMENT_LIMIT_S)
+        return rows
+
+    async def empty_read_models(self) -> None:
+        """As if the projection worker had never run."""
+        await self._connection.execute(await self._of_active_versions("empty_read_models"))
+        await self.do("empty_checkpoints", GENESIS)
+
+    async def _of_active_versions(self, statement: str) -> str:
+        versions = await self._connection.fetch(sql("projections", "read_active_versions"))
+        return sql(_PACKAGE, statement).format(**{row["name"]: row["active_version"] for row in versions})
+
     @asynccontextmanager
-    async def running(self, *names: str) -> AsyncIterator[dict[str, LedgerProcess]]:
-        """These processes, each holding all partitions; a later one starts when the one before it holds them."""
+    async def running(self, *names: str, **more: str) -> AsyncIterator[dict[str, LedgerProcess]]:
+        """These processes, each holding all partitions; a later one starts when the one before it holds them.
+
+        `more` are further settings, by their names in the environment.
+        """
         processes: dict[str, LedgerProcess] = {}
         try:
             for name in names:
-                processes[name] = self._started(name)
-                await self.until(lambda name=name: self._holds_all(name), START_LIMIT_S, processes)  # type: ignore[misc]
+                began = time.perf_counter()
+                process = processes[name] = self._started(name, more)
+                if name in _HOLDS_ALL:
+                    await self.until(lambda one=process: self._holds_all(one), START_LIMIT_S, processes)  # type: ignore[misc]
+                self.start_s[name] = time.perf_counter() - began
             yield processes
         finally:
             for process in reversed(processes.values()):
                 await process.stop()
 
     async def until(
-        self, reached: Callable[[], Awaitable[bool]], limit_s: float, processes: dict[str, LedgerProcess]
+        self, reached: Callable[[], Awaitable[bool]], limit_s: float, processes: Mapping[str, LedgerProcess]
     ) -> None:
         """Ask every POLL_S until it is reached.
 
         Raises:
             MeasurementError: a process ended, or the limit has passed.
         """
-        deadline = asyncio.get_running_loop().time() + limit_s
+        deadline = time.perf_counter() + limit_s
         while not await reached():
-            for process in processes.values():
-                process.check()
-            if asyncio.get_running_loop().time() > deadline:
-                raise MeasurementError(f"not reached within {limit_s:g} s; logs: {self.servers.home}")
+            self.require_alive(deadline, processes)
             await asyncio.sleep(POLL_S)
 
-    async def _holds_all(self, name: str) -> bool:
-        return bool(await self.ask(_HOLDS_ALL[name]))
+    def require_alive(self, deadline: float, processes: Mapping[str, LedgerProcess]) -> None:
+        """Raises MeasurementError: a process ended, or the deadline (of perf_counter) has passed."""
+        for process in processes.values():
+            process.check()
+        if time.perf_counter() > deadline:
+            raise MeasurementError(f"it takes too long: something stands still; logs: {self.servers.home}")
 
-    def _started(self, name: str) -> LedgerProcess:
-        environment = {
+    async def _holds_all(self, process: LedgerProcess) -> bool:
+        return bool(await self.ask(_HOLDS_ALL[process.name], process.holder))
+
+    def environment(self) -> dict[str, str]:
+        """Of a process that works for this ledger."""
+        return {
+            **os.environ,
             "LEDGER_STACK": "external",
             "LEDGER_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
-            "LEDGER_DATABASE_URL": self._database_url,
+            "LEDGER_DATABASE_URL": self.database_url,
             "LEDGER_TOPIC_PREFIX": self.topics.prefix,
             "LEDGER_PARTITIONS": str(PARTITIONS),
             "LEDGER_APPS": OPERATIONS,
         }
+
+    def _started(self, name: str, more: Mapping[str, str]) -> LedgerProcess:
         log_file = self.servers.home / f"{self.topics.prefix}-{name}.log"
-        with log_file.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "service.cli", "run", name],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **environment},
-                start_new_session=True,
-            )
-        return LedgerProcess(name, process, log_file)
+        return start_process(name, ["service.cli", "run", name], {**self.environment(), **more}, log_file)
 
 
 @asynccontextmanager
 async def fresh_ledger(servers: Servers) -> AsyncIterator[FreshLedger]:
     """Made empty; dropped at the end."""
-    async with fresh_database(servers) as database_url:
-        await prepare_database(database_url, PARTITIONS)
+    # Copied from one that was migrated once: a migration takes longer than many a measurement.
+    async with fresh_database(servers, await _template(servers)) as database_url:
         connection = await asyncpg.connect(database_url)
         try:
             ledger = FreshLedger(servers, database_url, connection)
@@ -151,20 +151,39 @@ async def fresh_ledger(servers: Servers) -> AsyncIterator[FreshLedger]:
 
 
 @asynccontextmanager
-async def fresh_database(servers: Servers) -> AsyncIterator[str]:
-    """URL of an empty database; dropped at the end."""
+async def fresh_database(servers: Servers, template: str | None = None) -> AsyncIterator[str]:
+    """URL of a database that is empty or a copy of the template; dropped at the end."""
     server_url = servers.addresses.database_url
     name = f"bench_{uuid.uuid4().hex}"
-    await _execute(server_url, "create_database", name)
+    await _execute(server_url, "create_database" if template is None else "copy_database", name, template or "")
     try:
         yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
     finally:
         await _execute(server_url, "drop_database", name)
 
 
-async def _execute(server_url: str, statement: str, name: str) -> None:
+async def _template(servers: Servers) -> str:
+    """A database that holds a new ledger, made when it is first asked for; dropped with the servers' data, or by
+    `drop_template`."""
+    if servers.template is None:
+        name = f"bench_template_{uuid.uuid4().hex}"
+        server_url = servers.addresses.database_url
+        await _execute(server_url, "create_database", name)
+        servers.template = name
+        await prepare_database(urlunsplit(urlsplit(server_url)._replace(path=f"/{name}")), PARTITIONS)
+    return servers.template
+
+
+async def drop_template(servers: Servers) -> None:
+    """On servers that are not the benchmark's own nothing must be left."""
+    if servers.template is not None:
+        await _execute(servers.addresses.database_url, "drop_database", servers.template)
+        servers.template = None
+
+
+async def _execute(server_url: str, statement: str, name: str, template: str = "") -> None:
     connection = await asyncpg.connect(server_url)
     try:
-        await connection.execute(sql(_PACKAGE, statement).format(name=name))
+        await connection.execute(sql(_PACKAGE, statement).format(name=name, template=template))
     finally:
         await connection.close()

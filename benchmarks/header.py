@@ -17,10 +17,10 @@ from benchmarks.sizes import PARTITIONS, Sizes
 from ledger.sql_files import sql
 from service.stack.kafka_jars import KAFKA_VERSION
 
-_LIBRARIES: Final = ("aiokafka", "asyncpg", "msgspec", "pydantic", "uvloop")
+_LIBRARIES: Final = ("aiokafka", "asyncpg", "fastapi", "msgspec", "pydantic", "sqlalchemy", "uvicorn", "uvloop")
 
 
-async def header(servers: Servers, sizes: Sizes) -> dict[str, Any]:
+async def header(servers: Servers, sizes: Sizes, label: str) -> dict[str, Any]:
     """Versions, cores, settings; taken before anything is measured."""
     connection = await asyncpg.connect(servers.addresses.database_url)
     try:
@@ -29,6 +29,7 @@ async def header(servers: Servers, sizes: Sizes) -> dict[str, Any]:
         await connection.close()
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "label": label,
         "commit": _commit(),
         "stack": servers.stack,
         "cores": os.cpu_count(),

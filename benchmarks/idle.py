@@ -13,7 +13,7 @@ import psutil
 
 from benchmarks.commands import OPERATIONS
 from benchmarks.figures import Figures
-from benchmarks.fresh_ledger import MeasurementError
+from benchmarks.ledger_process import MeasurementError
 from benchmarks.meters import MEGABYTE, pss_bytes
 from benchmarks.servers import Say
 from benchmarks.sizes import Sizes

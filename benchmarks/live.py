@@ -8,7 +8,8 @@ from typing import Final
 
 from benchmarks.commands import APP, owner_id
 from benchmarks.figures import Figures, percentile
-from benchmarks.fresh_ledger import FreshLedger, LedgerProcess, MeasurementError
+from benchmarks.fresh_ledger import FreshLedger
+from benchmarks.ledger_process import LedgerProcess, MeasurementError
 from benchmarks.meters import CpuMeter
 from benchmarks.sizes import PARTITIONS, Sizes
 from ledger.domain.position import Position
@@ -19,6 +20,8 @@ VISIBILITY_POLL_S: Final = 0.004
 costs a tenth of what the ledger itself needs at 500 commands/s."""
 
 OWNERS: Final = 10_000
+"""Unless the ledger has more already."""
+
 LAST_ONES_LIMIT_S: Final = 30.0
 
 
@@ -29,11 +32,14 @@ async def measure_live(
     rate_per_s: int,
     run: int,
     into: Figures,
+    *,
+    owners: int = OWNERS,
+    suffix: str = "",
 ) -> None:
     """One run at one rate, on a ledger whose consumer and projection worker run.
 
     Latency counts from the moment at which the command was due, so that a generator that falls behind hides nothing.
-    Names without a rate are those of 1,000 commands/s.
+    Names without a rate are those of 1,000 commands/s; `suffix` is appended to all.
     """
     prefix = "live" if rate_per_s == 1_000 else f"live_{rate_per_s}"
     watch = _ReadModelWatch(ledger)
@@ -44,10 +50,11 @@ async def measure_live(
         await client.follow_outcomes()
         watching = asyncio.create_task(watch.run())
         try:
-            await _submit_at(client, rate_per_s, int(sizes.live_warm_up_s * rate_per_s), f"{prefix}-{run}-warm-up")
+            warm_up, count = (int(seconds * rate_per_s) for seconds in (sizes.live_warm_up_s, sizes.live_s))
+            await _submit_at(client, rate_per_s, warm_up, owners, f"{prefix}-{run}-warm-up")
             meter = CpuMeter({**ledger.servers.pids, **{name: process.pid for name, process in processes.items()}})
             meter.start()
-            measured = await _submit_at(client, rate_per_s, int(sizes.live_s * rate_per_s), f"{prefix}-{run}")
+            measured = await _submit_at(client, rate_per_s, count, owners, f"{prefix}-{run}")
             spent_s = meter.seconds()
             await watch.until_shown([one.position for one in measured])
         finally:
@@ -55,11 +62,11 @@ async def measure_live(
     outcomes_ms = [(one.answered - one.due) * 1e3 for one in measured]
     visible_ms = [(watch.shown_at(one.position) - one.due) * 1e3 for one in measured]
     for what, values in (("outcome", outcomes_ms), ("visible", visible_ms)):
-        into.add(f"{prefix}_{what}_p50_ms", percentile(values, 0.5), "ms")
-        into.add(f"{prefix}_{what}_p99_ms", percentile(values, 0.99), "ms")
-        into.add(f"{prefix}_{what}_max_ms", max(values), "ms")
+        into.add(f"{prefix}_{what}_p50_ms{suffix}", percentile(values, 0.5), "ms")
+        into.add(f"{prefix}_{what}_p99_ms{suffix}", percentile(values, 0.99), "ms")
+        into.add(f"{prefix}_{what}_max_ms{suffix}", max(values), "ms")
     for name, seconds in sorted(spent_s.items()):
-        into.add(f"{prefix}_cpu_us_per_command_{name}", seconds / len(measured) * 1e6, "us")
+        into.add(f"{prefix}_cpu_us_per_command_{name}{suffix}", seconds / len(measured) * 1e6, "us")
 
 
 class _Submitted:
@@ -73,7 +80,7 @@ class _Submitted:
         self.position = position
 
 
-async def _submit_at(client: LedgerClient, rate_per_s: int, count: int, nonce: str) -> list[_Submitted]:
+async def _submit_at(client: LedgerClient, rate_per_s: int, count: int, owners: int, nonce: str) -> list[_Submitted]:
     began = time.perf_counter() + 0.1
     tasks = []
     for index in range(count):
@@ -81,13 +88,14 @@ async def _submit_at(client: LedgerClient, rate_per_s: int, count: int, nonce: s
         ahead_s = due - time.perf_counter()
         if ahead_s > 0:
             await asyncio.sleep(ahead_s)
-        tasks.append(asyncio.create_task(_submit(client, due, index, f"{nonce}-{index}")))
+        # A stride that is prime to the number of owners spreads them over the partitions.
+        owner = owner_id(index * 7_919 % owners)
+        tasks.append(asyncio.create_task(_submit(client, due, owner, f"{nonce}-{index}")))
     return await asyncio.gather(*tasks)
 
 
-async def _submit(client: LedgerClient, due: float, index: int, nonce: str) -> _Submitted:
-    # A stride that is prime to the number of owners spreads them over the partitions.
-    outcome = await client.submit("CREDIT_ADD", owner_id(index * 7_919 % OWNERS), nonce)
+async def _submit(client: LedgerClient, due: float, owner: str, nonce: str) -> _Submitted:
+    outcome = await client.submit("CREDIT_ADD", owner, nonce)
     return _Submitted(due, time.perf_counter(), outcome.position)
 
 

@@ -1,6 +1,8 @@
 """CPU time and memory of processes, with everything that they have started."""
 
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -35,6 +37,15 @@ def cpu_seconds(pid: int) -> float:
             continue
         total += times.user + times.system + times.children_user + times.children_system
     return total
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """The most memory that a process has had resident so far; where the system does not keep that, what it has now."""
+    try:
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return int(psutil.Process(pid).memory_info().rss) if found is None else int(found[1]) * 1024
 
 
 def pss_bytes(pids: Iterable[int]) -> int:

@@ -12,7 +12,7 @@ from service.stack import Addresses, remove_state, resolve
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Servers:
     """Running servers."""
 
@@ -23,6 +23,8 @@ class Servers:
     """`kafka` and `postgres`, where they are processes of this machine that we started; otherwise not measured."""
 
     home: Path
+    template: str | None = None
+    """The database that new ledgers are copied from, once there is one."""
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ compile() { # FILE OPTIONS...
 # The application; the same and servers for a machine without containers; the same and what checks and tests need.
 compile requirements.lock --extra build pyproject.toml
 compile requirements-local.lock --extra build --extra local --constraint requirements.lock pyproject.toml
-compile requirements-dev.lock --extra build --extra local --extra dev --constraint requirements-local.lock \
+compile requirements-dev.lock --extra build --extra local --extra bench --extra dev --constraint requirements-local.lock \
     pyproject.toml
 # The Java runtime by itself: a machine that has Java is spared its 100 MB.
 sed -n 's/^java = \["\(.*\)"\]$/\1/p' pyproject.toml | compile requirements-java.lock -

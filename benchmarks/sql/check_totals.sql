@@ -1,6 +1,9 @@
--- The work was done: accepted entries, their sum, the sum of the balances, and the lines of the statements' model.
+-- What the work has come to: accepted entries behind $1 (by partition the sequence before the run) and their sum; the
+-- sum of all balances; the lines of all statements. {balances} and {statements} are the active versions.
 SELECT
-    (SELECT count(*) FROM ledger.event WHERE reason IS NULL) AS entries,
-    (SELECT coalesce(sum(amount), 0)::bigint FROM ledger.event) AS credited,
-    (SELECT coalesce(sum(balance), 0)::bigint FROM projections.balances_v1) AS balances,
-    (SELECT count(*) FROM projections.statements_v1) AS lines
+    count(*) FILTER (WHERE event.reason IS NULL) AS entries,
+    coalesce(sum(event.amount), 0)::bigint AS credited,
+    (SELECT coalesce(sum(balance), 0)::bigint FROM projections.balances_v{balances}) AS balances,
+    (SELECT count(*) FROM projections.statements_v{statements}) AS lines
+FROM unnest($1::bigint[]) WITH ORDINALITY AS before (sequence, number)
+JOIN ledger.event ON event.partition = before.number - 1 AND event.sequence > before.sequence

@@ -1,1 +1,2 @@
-SELECT bool_and(epoch > 0) FROM ledger.partition_head
+-- $1 the process
+SELECT bool_and(holder IS NOT DISTINCT FROM $1) FROM ledger.partition_head

@@ -1,0 +1,2 @@
+-- {name} and {template} are made up by the benchmark.
+CREATE DATABASE "{name}" TEMPLATE "{template}"

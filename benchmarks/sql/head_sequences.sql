@@ -1,0 +1,1 @@
+SELECT sequence FROM ledger.partition_head ORDER BY partition

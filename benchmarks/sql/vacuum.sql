@@ -1,0 +1,2 @@
+-- What autovacuum would do in the middle of a measurement.
+VACUUM (ANALYZE)
