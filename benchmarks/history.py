@@ -103,7 +103,7 @@ async def _ensure_parts(connection: asyncpg.Connection, sequence: int) -> None:
 
 
 async def _fill_record(ledger: FreshLedger, by_partition: Sequence[list[int]], events: int, progress: Progress) -> None:
-    """Two workers on two cores, each with every second partition."""
+    """One worker for each core; on two cores each has every second partition."""
     per_partition = {
         partition: events // PARTITIONS + (partition < events % PARTITIONS) for partition in range(PARTITIONS)
     }
@@ -116,16 +116,22 @@ async def _fill_record(ledger: FreshLedger, by_partition: Sequence[list[int]], e
         done += chunk
         progress("record", done, events)
 
-    async with asyncio.TaskGroup() as group:
-        for first in range(workers):
-            partitions = range(first, PARTITIONS, workers)
-            work = Work(
-                ledger.database_url,
-                {partition: by_partition[partition] for partition in partitions},
-                {partition: per_partition[partition] for partition in partitions},
-                ends_at,
-            )
-            group.create_task(_run_worker(work, count))
+    running = []
+    for first in range(workers):
+        partitions = range(first, PARTITIONS, workers)
+        work = Work(
+            ledger.database_url,
+            {partition: by_partition[partition] for partition in partitions},
+            {partition: per_partition[partition] for partition in partitions},
+            ends_at,
+        )
+        running.append(asyncio.create_task(_run_worker(work, count)))
+    try:
+        await asyncio.gather(*running)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def _run_worker(work: Work, count: Callable[[int], None]) -> None:
