@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.fresh_ledger import FreshLedger
 from benchmarks.ledger_process import LedgerProcess
@@ -56,7 +55,7 @@ class Profiler:
             target = self._ledger.servers.home / f"{name}.folded"
             # Without --native the process is stopped for microseconds only.
             command = [str(_SPY), "record", "--pid", str(process.pid), "--rate", str(SAMPLES_PER_S)]
-            command += ["--format", "raw", "--output", str(target)]
+            command += ["--function", "--format", "raw", "--output", str(target)]
             null = asyncio.subprocess.DEVNULL
             spy = await asyncio.create_subprocess_exec(*command, stdin=null, stdout=null, stderr=null)
             self._spies[name] = (spy, target)
@@ -83,7 +82,9 @@ class Profiler:
             spy.send_signal(signal.SIGINT)
             await spy.wait()
             if target.exists():
-                self._print(f"{name}: {title}", "share of samples, %", _shares(target.read_text().splitlines()))
+                own, whole = shares(target.read_text().splitlines())
+                self._print(f"{name}, functions on top: {title}", "% of samples", own)
+                self._print(f"{name}, with what they call: {title}", "% of samples", whole)
                 target.unlink()
         self._spies.clear()
 
@@ -93,12 +94,10 @@ class Profiler:
         return self._ledger.servers.home / "postgres" / "postgres.log"
 
     def _print(self, title: str, unit: str, rows: Iterable[tuple[str, float]]) -> None:
-        table = Table(title=title, title_justify="left")
-        table.add_column("", no_wrap=True)
-        table.add_column(unit, justify="right")
+        # No table: a narrow log would cut its columns.
+        self._console.print(f"\n[bold]{title}[/] ({unit})")
         for name, value in rows:
-            table.add_row(name, f"{value:.2f}")
-        self._console.print(table)
+            self._console.print(f"{value:8.2f}  {name}", markup=False, soft_wrap=True)
 
 
 def durations(log: str) -> tuple[dict[str, float], Counter[str]]:
@@ -115,14 +114,19 @@ def durations(log: str) -> tuple[dict[str, float], Counter[str]]:
     return times, calls
 
 
-def _shares(folded: list[str]) -> list[tuple[str, float]]:
-    """Of py-spy's folded stacks: the functions that were on top most often, in per cent of all samples."""
+def shares(folded: Iterable[str]) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
+    """Of py-spy's folded stacks: how often each function was on top, and how often anywhere, in per cent of samples."""
     own: Counter[str] = Counter()
+    whole: Counter[str] = Counter()
     for line in folded:
         stack, _, count = line.rpartition(" ")
-        own[stack.rpartition(";")[2]] += int(count)
+        functions = stack.split(";")
+        own[functions[-1]] += int(count)
+        for function in set(functions):
+            whole[function] += int(count)
     total = sum(own.values()) or 1
-    return [(name, count / total * 100) for name, count in own.most_common(ROWS)]
+    most = [[(name, count * 100 / total) for name, count in counts.most_common(ROWS)] for counts in (own, whole)]
+    return most[0], most[1]
 
 
 def _by_value(pair: tuple[str, float]) -> float:

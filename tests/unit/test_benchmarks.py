@@ -11,7 +11,7 @@ from benchmarks.commands import encoded, make_commands, owner_id, some_owners
 from benchmarks.figures import Figure, Figures, percentile, write_results
 from benchmarks.footprint import Footprint
 from benchmarks.meters import CpuMeter, peak_rss_bytes, pss_bytes
-from benchmarks.profiling import durations
+from benchmarks.profiling import durations, shares
 from benchmarks.ratios import add_ratios
 from benchmarks.sizes import FULL, QUICK
 from benchmarks.table import medians
@@ -174,3 +174,9 @@ def test_statements_in_the_log_of_postgres_are_summed_up() -> None:
     times, calls = durations(log)
     assert times == {"bind: SELECT 1": 0.1, "execute: SELECT 1 FROM x": 5.5, "simple: COMMIT;": 1.0}
     assert calls["execute: SELECT 1 FROM x"] == 2
+
+
+def test_samples_are_counted_on_top_and_below() -> None:
+    own, whole = shares(["run;decide;hash 3", "run;decide 1", "run;run;commit 4"])
+    assert own == [("commit", 50.0), ("hash", 37.5), ("decide", 12.5)]
+    assert dict(whole) == {"run": 100.0, "decide": 50.0, "commit": 50.0, "hash": 37.5}
