@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 
 from ledger.domain.event import RecordedEvent
-from ledger.event_store.connections import UNAVAILABLE_ERRORS, connect
+from ledger.event_store.connections import PLAN_ONCE, UNAVAILABLE_ERRORS, connect
 from ledger.event_store.identity import SameLedger
 from ledger.event_store.protocol import StoreUnavailableError
 from ledger.event_store.rows import chained_events
@@ -175,7 +175,9 @@ class PostgresProjectionStore:
                 # one: whoever goes on with what is in memory must learn of it.
                 raise ConnectionResetError("the connection was lost")
             if self._connection is None:
-                self._connection = await connect(self._url, role=_PROJECTOR, application=self._application)
+                self._connection = await connect(
+                    self._url, role=_PROJECTOR, application=self._application, settings=PLAN_ONCE
+                )
                 await self._same_ledger.require(self._connection)
                 await self._connection.execute(sql(_PACKAGE, "commit_without_waiting"))
             yield self._connection

@@ -1,6 +1,7 @@
 """Connections of the ledger's own processes to Postgres: roles, keepalives, and which errors mean that it is away."""
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -10,6 +11,8 @@ from ledger.event_store.tls_refusals import tls_refusal
 
 CONNECT_TIMEOUT_S: Final = 5.0
 STATEMENT_TIMEOUT_S: Final = 30.0
+PLAN_ONCE: Final = {"plan_cache_mode": "force_generic_plan"}
+"""For connections that run few statements very often: planning the append again costs as much as executing it."""
 
 UNAVAILABLE_ERRORS: Final = (
     OSError,
@@ -34,8 +37,10 @@ _KEEPALIVES: Final = {
 }
 
 
-async def connect(database_url: str, *, role: str | None, application: str) -> asyncpg.Connection:
-    """Open a connection that acts as one of the ledger's roles (source: docs/operating.md).
+async def connect(
+    database_url: str, *, role: str | None, application: str, settings: Mapping[str, str] | None = None
+) -> asyncpg.Connection:
+    """Open a connection that acts as one of the ledger's roles (source: docs/operating.md), with settings of Postgres.
 
     The URL may name several servers (`host:port,host:port`): the first that is no standby is the ledger's.
 
@@ -45,6 +50,7 @@ async def connect(database_url: str, *, role: str | None, application: str) -> a
     server_settings: dict[str, str] = {"application_name": application, **_KEEPALIVES}
     if role is not None:
         server_settings["role"] = role
+    server_settings |= settings or {}
     return await open_connection(
         database_url,
         timeout=CONNECT_TIMEOUT_S,

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -12,11 +12,11 @@ import asyncpg
 from ledger.domain.account import Account
 from ledger.domain.event import RecordedEvent
 from ledger.domain.position import Position
-from ledger.event_store.connections import UNAVAILABLE_ERRORS, connect
+from ledger.event_store.append import IN_ONE_STATEMENT_MAX, append_in
+from ledger.event_store.connections import PLAN_ONCE, UNAVAILABLE_ERRORS, connect
 from ledger.event_store.identity import SameLedger, read_identity
 from ledger.event_store.keys import CommandKey
 from ledger.event_store.protocol import (
-    EVENT_COLUMNS,
     AccountKey,
     Alive,
     AppendBatch,
@@ -25,13 +25,11 @@ from ledger.event_store.protocol import (
     Claim,
     CommitOutcomeUnknownError,
     ConsumedMark,
-    Fenced,
     Halt,
     Head,
     Identity,
     KeysFound,
     KeyTaken,
-    QuarantinedRecord,
     RecordMismatchError,
     StoreUnavailableError,
 )
@@ -50,8 +48,15 @@ _UNIQUE_KEYS: Final = frozenset({"command_key_pkey", "nonce_key_pkey"})
 class PostgresEventStore:
     """`EventStore` on two connections: one that claims and appends, one that reads beside it."""
 
-    def __init__(self, database_url: str, application: str = "ledger consumer") -> None:
+    def __init__(
+        self,
+        database_url: str,
+        application: str = "ledger consumer",
+        in_one_statement_max: int = IN_ONE_STATEMENT_MAX,
+    ) -> None:
+        """`in_one_statement_max`: events of the largest batch that is written in one statement instead of by COPY."""
         self._url = database_url
+        self._in_one_statement_max = in_one_statement_max
         self._application = application
         self._connections: dict[str, asyncpg.Connection] = {}
         self._locks = {"write": asyncio.Lock(), "read": asyncio.Lock()}
@@ -116,7 +121,7 @@ class PostgresEventStore:
             transaction = connection.transaction()
             await transaction.start()
             try:
-                result = await self._append_in(connection, batch)
+                result = await append_in(connection, batch, self._in_one_statement_max)
             except asyncpg.UniqueViolationError as error:
                 await transaction.rollback()
                 if error.constraint_name in _UNIQUE_KEYS:
@@ -222,75 +227,6 @@ class PostgresEventStore:
         async with self._connection("write") as connection:
             await connection.execute(self._sql("note_halted"), partition, epoch, *told)
 
-    async def _append_in(self, connection: asyncpg.Connection, batch: AppendBatch) -> AppendResult:
-        heads = batch.heads
-        rows = await connection.fetch(
-            self._sql("fence"), [head.partition for head in heads], [head.epoch for head in heads]
-        )
-        if len(rows) != len(heads):
-            held = {row["partition"] for row in rows}
-            return Fenced(frozenset(head.partition for head in heads if head.partition not in held))
-        status = await connection.execute(
-            self._sql("advance_heads"),
-            [head.partition for head in heads],
-            [head.sequence_before for head in heads],
-            [head.sequence for head in heads],
-            [head.hash for head in heads],
-            [head.occurred_at for head in heads],
-            [head.published_sequence for head in heads],
-            [head.consumed for head in heads],
-        )
-        _expect(status, len(heads), "heads at the sequences that this process knows")
-        moved = sum(head.sequence - head.sequence_before for head in heads)
-        if not moved == len(batch.events) == len(batch.command_keys):
-            raise RecordMismatchError(
-                f"the heads move by {moved}, with {len(batch.events)} events and {len(batch.command_keys)} command keys"
-            )
-        await self._advance_offsets(connection, batch)
-        await _copy(connection, "event", EVENT_COLUMNS, batch.events)
-        await _copy(connection, "command_key", ("command_id", "scope", "partition", "sequence"), batch.command_keys)
-        await _copy(connection, "nonce_key", ("key", "partition", "sequence"), batch.nonce_keys)
-        if batch.accounts:
-            status = await connection.execute(
-                self._sql("upsert_accounts"),
-                [key.owner_id for key in batch.accounts],
-                [key.credit_type for key in batch.accounts],
-                [account.balance for account in batch.accounts.values()],
-                [account.version for account in batch.accounts.values()],
-            )
-            _expect(status, len(batch.accounts), "accounts whose version rises")
-        if batch.quarantine:
-            columns = (*QuarantinedRecord._fields, "status")
-            await _copy(connection, "quarantine", columns, [(*record, "waiting") for record in batch.quarantine])
-        return Appended(rows[0]["clock"])
-
-    async def _advance_offsets(self, connection: asyncpg.Connection, batch: AppendBatch) -> None:
-        known = [advance for advance in batch.offsets if advance.expected is not None]
-        first = [advance for advance in batch.offsets if advance.expected is None]
-        if known:
-            status = await connection.execute(
-                self._sql("advance_offsets"),
-                [advance.app for advance in known],
-                [advance.partition for advance in known],
-                [advance.expected for advance in known],
-                [advance.mark.next_offset for advance in known],
-                [advance.mark.last_offset for advance in known],
-                [advance.mark.last_timestamp_ms for advance in known],
-                [advance.mark.last_digest for advance in known],
-            )
-            _expect(status, len(known), "command offsets at the values that this process knows")
-        if first:
-            status = await connection.execute(
-                self._sql("begin_offsets"),
-                [advance.app for advance in first],
-                [advance.partition for advance in first],
-                [advance.mark.next_offset for advance in first],
-                [advance.mark.last_offset for advance in first],
-                [advance.mark.last_timestamp_ms for advance in first],
-                [advance.mark.last_digest for advance in first],
-            )
-            _expect(status, len(first), "command offsets that did not exist")
-
     async def _ensure_parts(self, connection: asyncpg.Connection, sequence: int) -> None:
         # The next part is made together with the current one, so that a batch never lies across a missing boundary.
         end = await connection.fetchval(self._sql("ensure_event_part"), sequence)
@@ -331,7 +267,9 @@ class PostgresEventStore:
 
     async def _connect(self, purpose: str) -> asyncpg.Connection:
         try:
-            return await connect(self._url, role=_WRITER, application=f"{self._application} ({purpose})")
+            return await connect(
+                self._url, role=_WRITER, application=f"{self._application} ({purpose})", settings=PLAN_ONCE
+            )
         except asyncpg.PostgresError as error:
             if self._identity is None:
                 raise
@@ -367,21 +305,3 @@ class PostgresEventStore:
     @staticmethod
     def _sql(name: str) -> str:
         return sql(_PACKAGE, name)
-
-
-async def _copy(
-    connection: asyncpg.Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
-) -> None:
-    if rows:
-        status = await connection.copy_records_to_table(
-            table, schema_name="ledger", columns=list(columns), records=rows
-        )
-        _expect(status, len(rows), f"rows of {table}")
-
-
-def _expect(status: str, count: int, what: str) -> None:
-    done = int(status.rsplit(" ", 1)[1])
-    if done != count:
-        raise RecordMismatchError(
-            f"expected {count} {what}, found {done}: the record was changed by something else; run `ledger verify`"
-        )

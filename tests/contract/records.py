@@ -1,7 +1,7 @@
 """The record under test: in memory and in Postgres, behind one face."""
 
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 import asyncpg
@@ -10,6 +10,10 @@ from ledger.event_store.postgres import PostgresEventStore
 from ledger.event_store.protocol import EventStore, QuarantinedRecord
 from ledger.testing.event_store import InMemoryEventStore, InMemoryRecord
 from tests.servers import TEST_PARTITIONS
+
+ALWAYS_AT_ONCE: Final = 1_000_000
+ALWAYS_BY_COPY: Final = -1
+"""Events of the largest batch that is written in one statement."""
 
 
 class Record(Protocol):
@@ -63,13 +67,15 @@ class RecordInMemory:
 class RecordInPostgres:
     """See Record."""
 
-    def __init__(self, url: str, connection: asyncpg.Connection) -> None:
+    def __init__(self, url: str, connection: asyncpg.Connection, in_one_statement_max: int) -> None:
         self.url = url
+        self.in_one_statement_max = in_one_statement_max
         self.connection = connection
         self.stores: list[PostgresEventStore] = []
 
     def client(self) -> PostgresEventStore:
-        self.stores.append(PostgresEventStore(self.url, application=f"test client {len(self.stores)}"))
+        name = f"test client {len(self.stores)}"
+        self.stores.append(PostgresEventStore(self.url, name, self.in_one_statement_max))
         return self.stores[-1]
 
     async def head(self, partition: int) -> dict[str, Any]:

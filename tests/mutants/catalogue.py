@@ -3,6 +3,7 @@
 from typing import Final
 
 from tests.mutants import (
+    of_one_statement,
     of_the_archive,
     of_the_consumer,
     of_the_decisions,
@@ -24,6 +25,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     *of_the_messages.MUTANTS,
     *of_the_schema.MUTANTS,
     *of_the_record.MUTANTS,
+    *of_one_statement.MUTANTS,
     *of_the_consumer.MUTANTS,
     *of_the_projections.MUTANTS,
     *of_the_producers.MUTANTS,

@@ -1,0 +1,148 @@
+"""What an append in one statement checks: the guards of `of_the_record` that have a twin there."""
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+_APPEND: Final = "ledger/event_store/append.py"
+_AT_ONCE: Final = "ledger/event_store/sql/append_at_once.sql"
+_CONTRACT: Final = "tests/contract/test_event_store.py"
+_TEST_POSTGRES: Final = "tests/contract/test_postgres_event_store.py"
+
+MUTANTS: Final = (
+    Mutant(
+        "at-once-fence",
+        "Only who claimed a partition last appends to it.",
+        "11",
+        _AT_ONCE,
+        "WHERE head.epoch = mine.epoch",
+        "WHERE true",
+        (f"{_CONTRACT}::test_of_two_that_think_they_hold_a_partition_only_the_newer_one_writes",),
+    ),
+    Mutant(
+        "at-once-fence-locks",
+        "The fence locks the heads: a claim that comes between fence and commit waits, or the append does.",
+        "11",
+        _AT_ONCE,
+        "FOR UPDATE OF head",
+        "",
+        (f"{_TEST_POSTGRES}::test_the_fence_is_evaluated_again_after_it_has_waited",),
+    ),
+    Mutant(
+        "at-once-fence-locks-in-one-order",
+        "The fence takes its locks in the order of partitions: two holders cannot wait for each other.",
+        "availability",
+        _AT_ONCE,
+        "ORDER BY head.partition",
+        "ORDER BY array_position($1, head.partition)",
+        (f"{_TEST_POSTGRES}::test_an_append_takes_its_locks_in_one_order_whatever_order_its_partitions_are_in",),
+    ),
+    Mutant(
+        "at-once-fence-of-every-partition",
+        "A batch with one lost partition appends nothing.",
+        "11",
+        _APPEND,
+        "if len(held) != len(batch.heads):",
+        "if not held:",
+        (f"{_CONTRACT}::test_a_batch_with_one_lost_partition_appends_nothing_on_the_others",),
+    ),
+    Mutant(
+        "at-once-head-compare-and-set",
+        "A head moves only from the sequence that the writer knows.",
+        "1, 2",
+        _AT_ONCE,
+        "AND head.sequence = batch.sequence_before",
+        "",
+        (f"{_CONTRACT}::test_a_head_that_does_not_stand_where_the_writer_thinks_is_refused",),
+    ),
+    Mutant(
+        "at-once-rows-of-heads",
+        "As many heads move as the batch has.",
+        "1, 2",
+        _APPEND,
+        '_expect(row["heads"], len(batch.heads), _HEADS)',
+        "pass",
+        (f"{_CONTRACT}::test_a_head_that_does_not_stand_where_the_writer_thinks_is_refused",),
+    ),
+    Mutant(
+        "at-once-offset-compare-and-set",
+        "A command offset moves only from where the writer knows it: a record is consumed once.",
+        "1, 3",
+        _AT_ONCE,
+        "AND mark.next_offset = batch.expected",
+        "",
+        (f"{_CONTRACT}::test_an_offset_that_is_not_the_expected_one_is_refused",),
+    ),
+    Mutant(
+        "at-once-rows-of-offsets",
+        "As many offsets move as the batch has.",
+        "1, 3",
+        _APPEND,
+        '_expect(row["moved"], len(batch.offsets) - first, _OFFSETS)',
+        "pass",
+        (f"{_CONTRACT}::test_an_offset_that_is_not_the_expected_one_is_refused",),
+    ),
+    Mutant(
+        "at-once-rows-of-first-offsets",
+        "The first offset of an app on a partition is written only where there is none.",
+        "1, 3",
+        _APPEND,
+        '_expect(row["begun"], first, _FIRST_OFFSETS)',
+        "pass",
+        (f"{_CONTRACT}::test_an_offset_that_is_not_the_expected_one_is_refused",),
+    ),
+    Mutant(
+        "at-once-rows-of-events",
+        "As many events are written as were sent: nothing in the database swallows one.",
+        "1",
+        _APPEND,
+        '_expect(row["events"], len(batch.events), "rows of event")',
+        "pass",
+        (f"{_TEST_POSTGRES}::test_rows_that_the_database_swallows_are_noticed",),
+    ),
+    Mutant(
+        "at-once-rows-of-command-keys",
+        "As many command keys are written as were sent.",
+        "7",
+        _APPEND,
+        '_expect(row["command_keys"], len(batch.command_keys), "rows of command_key")',
+        "pass",
+        (f"{_TEST_POSTGRES}::test_rows_that_the_database_swallows_are_noticed",),
+    ),
+    Mutant(
+        "at-once-rows-of-nonce-keys",
+        "As many nonce keys are written as were sent.",
+        "8",
+        _APPEND,
+        '_expect(row["nonce_keys"], len(batch.nonce_keys), "rows of nonce_key")',
+        "pass",
+        (f"{_TEST_POSTGRES}::test_rows_that_the_database_swallows_are_noticed",),
+    ),
+    Mutant(
+        "at-once-rows-of-accounts",
+        "As many accounts are written as the batch changed.",
+        "6",
+        _APPEND,
+        '_expect(row["accounts"], len(batch.accounts), _ACCOUNTS)',
+        "pass",
+        (f"{_CONTRACT}::test_an_accounts_version_only_rises",),
+    ),
+    Mutant(
+        "at-once-account-versions-rise",
+        "An older state of an account never overwrites a newer one.",
+        "6",
+        _AT_ONCE,
+        "WHERE account.version < excluded.version",
+        "",
+        (f"{_CONTRACT}::test_an_accounts_version_only_rises",),
+    ),
+    Mutant(
+        "at-once-published-mark-rises",
+        "The mark of what is published only rises.",
+        "10",
+        _AT_ONCE,
+        "greatest(head.published_sequence, batch.published_sequence)",
+        "batch.published_sequence",
+        (f"{_CONTRACT}::test_published_only_rises",),
+    ),
+)
