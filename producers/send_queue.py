@@ -23,6 +23,10 @@ BATCH_RECORDS_MAX: Final = 500
 BATCH_BYTES_MAX: Final = 128 * 1024
 """Keys and values of one batch: below a producer's batch size, so that a batch is one append with offsets in a row."""
 
+GATHER_S: Final = 0.002
+"""The least time between two departures, over all partitions. Whoever comes first leaves at once; whoever comes within
+this time after it leaves with all others who do: a request to a broker costs as much as fifty commands in it."""
+
 
 class Sending:
     """One command on its way to Kafka. `done` gives its place, or raises NotPublished or PublishInDoubt."""
@@ -52,6 +56,7 @@ class SendQueue:
         self._idle.set()
         self._unfinished = 0
         self._closed = False
+        self._next_departure = 0.0
 
     async def put(self, commands: Sequence[PreparedCommand], wait_s: float) -> list[Sending]:
         """Queue the commands in this order, behind all that were queued before; waits for room in the buffer.
@@ -131,11 +136,21 @@ class SendQueue:
         while True:
             await filled.wait()
             await self._publisher.ready()
+            await self._departure()
             batch = self._take(waiting)
             if not waiting:
                 filled.clear()
             if batch:
                 await self._publish(partition, batch)
+
+    async def _departure(self) -> None:
+        loop = asyncio.get_running_loop()
+        wait_s = self._next_departure - loop.time()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+        now = loop.time()
+        if now >= self._next_departure:
+            self._next_departure = now + GATHER_S
 
     def _take(self, waiting: OrderedDict[Sending, None]) -> list[Sending]:
         batch: list[Sending] = []
