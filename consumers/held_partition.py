@@ -19,7 +19,10 @@ ACCOUNTS_REMEMBERED_MAX: Final = 400_000
 KEYS_REMEMBERED_MAX: Final = 100_000
 """Command ids, and as many nonces, over all partitions of a process: retries soon after the first try meet them."""
 
-CAREFUL_RECORDS_MAX: Final = 1_000
+BATCH_RECORDS_MAX: Final = 4_000
+"""The largest batch: a backlog makes them grow so far, while commands that come one by one are not waited for."""
+
+CAREFUL_RECORDS_MAX: Final = BATCH_RECORDS_MAX
 """Records that are processed in small batches after a claim that found no progress: as many as the largest batch, which
 is where the record that killed the holder before must lie."""
 

@@ -17,7 +17,7 @@ from consumers.away import Away
 from consumers.back_off import BackOff
 from consumers.batch import DecodedRecord
 from consumers.command_topics import CommandTopics
-from consumers.held_partition import HeldPartition
+from consumers.held_partition import BATCH_RECORDS_MAX, HeldPartition
 from consumers.holdings import Holdings, undecidable_to_do
 from consumers.record_clock import SKEW_LIMIT_S, RecordClock
 from consumers.relay import Relay
@@ -40,9 +40,6 @@ from ledger.event_store.protocol import (
 )
 from ledger.messages.command_codec import decode_command
 from ledger.messages.topics import Topics
-
-POLL_RECORDS_MAX: Final = 1_000
-"""The largest batch: larger ones gain nothing (FACTS: 47k/s at 500, 48k/s at 1,000) and delay whoever waits."""
 
 POLL_WAIT_S: Final = 0.1
 """How long an idle poll waits: the longest delay until a change of the assignment is seen."""
@@ -201,7 +198,7 @@ class LedgerConsumer:
             return
         if not await self._relay.room(POLL_WAIT_S):
             return
-        records = await self._poll(POLL_RECORDS_MAX, None)
+        records = await self._poll(BATCH_RECORDS_MAX, None)
         if records:
             await self._process(records)
         await self._note_calm()

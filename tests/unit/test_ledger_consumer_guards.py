@@ -372,7 +372,7 @@ def test_nothing_is_decided_while_the_topics_of_answers_are_missing_or_of_anothe
 
 def test_commands_wait_while_too_many_events_are_unpublished(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "EVENTS_WAITING_MAX", 10)
-    monkeypatch.setattr(ledger_consumer, "POLL_RECORDS_MAX", 5)
+    monkeypatch.setattr(ledger_consumer, "BATCH_RECORDS_MAX", 5)
 
     async def scene(ledger: LedgerInMemory) -> None:
         open_again = asyncio.Event()
