@@ -31,6 +31,9 @@ from ledger.event_store.protocol import (
 )
 from ledger.messages.command_codec import Unreadable
 
+_named: Final = tuple.__new__
+"""Makes a named tuple in a third of the time that calling its class takes."""
+
 _BALANCE_REASONS: Final = frozenset(reason for reason in Reason if reason.failed_in is State.CHECKING_BALANCE)
 
 
@@ -167,7 +170,7 @@ def decide_partition(
 def accounts_to_load(held: HeldPartition, records: Sequence[DecodedRecord], facts: Facts) -> set[AccountKey]:
     """The accounts of these records that are not in memory yet."""
     keys = {
-        AccountKey(decoded.content.owner_id, decoded.content.credit_type)
+        _named(AccountKey, (decoded.content.owner_id, decoded.content.credit_type))
         for decoded in records
         if isinstance(decoded.content, Command)
     }
@@ -182,7 +185,7 @@ def _decide_command(plan: PartitionPlan, command: Command, offset: int, rules: A
         # Sent again: idempotency is answered before anything else, whatever the new message says.
         plan.replays.append(first)
         return
-    account_key = AccountKey(command.owner_id, command.credit_type)
+    account_key = _named(AccountKey, (command.owner_id, command.credit_type))
     account = (
         plan.accounts.get(account_key)
         or held.accounts.get(account_key)
@@ -193,7 +196,7 @@ def _decide_command(plan: PartitionPlan, command: Command, offset: int, rules: A
     used_at = plan.nonces.get(nonce) or held.nonces.get(nonce) or facts.nonces.get(nonce)
     decision = decide(command, account, rules, plan.occurred_at, used_at)
     changed = evolve(account, decision)
-    position = Position(held.partition, plan.sequence + 1)
+    position = _named(Position, (held.partition, plan.sequence + 1))
     if decision.reason is None:
         plan.accounts[account_key] = changed
         plan.nonces[nonce] = position

@@ -4,7 +4,7 @@ The digest is over the stored fields, not over JSON, so that any encoder can ver
 metadata, so that metadata can be erased. No text of an event contains NUL, so NUL separates the fields unambiguously.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Final
 from uuid import UUID
@@ -14,12 +14,12 @@ GENESIS: Final = bytes(32)
 
 FORMAT_VERSION: Final = 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def microseconds(time: datetime) -> int:
     """Microseconds since 1970-01-01T00:00Z of an aware time."""
-    delta = time - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    return (time - _EPOCH) // _MICROSECOND
 
 
 def metadata_digest(metadata: str | bytes) -> bytes:

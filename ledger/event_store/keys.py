@@ -22,9 +22,9 @@ class CommandKey(NamedTuple):
 
 def command_key(app: str, owner_id: str, command_id: UUID) -> CommandKey:
     """The key of a command. No text contains NUL, so the digest is over unambiguous bytes."""
-    return CommandKey(
-        pgproto.UUID(command_id.bytes), pgproto.UUID(blake2b(f"{app}\0{owner_id}".encode(), digest_size=16).digest())
-    )
+    scope = pgproto.UUID(blake2b(f"{app}\0{owner_id}".encode(), digest_size=16).digest())
+    # A third of the time that calling the class takes.
+    return tuple.__new__(CommandKey, (pgproto.UUID(command_id.bytes), scope))
 
 
 def nonce_key(app: str, owner_id: str, nonce: str) -> UUID:
