@@ -88,7 +88,8 @@ def _position(location: tuple[str, str], text: str | None) -> Position | None:
     return position
 
 
-def _required_positions(
+# Asynchronous, though it waits for nothing: another function would be run in a thread, for 0.1 ms of CPU a read.
+async def _required_positions(
     min_position: Annotated[
         str | None,
         Query(
@@ -117,7 +118,7 @@ def _required_positions(
 RequiredPositions = Annotated[list[Position], Depends(_required_positions)]
 
 
-def _required_positions_of_many(
+async def _required_positions_of_many(
     min_position: Annotated[
         list[Annotated[str, Field(json_schema_extra=_POSITION_PATTERN)]] | None,
         Query(
