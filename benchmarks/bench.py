@@ -70,7 +70,7 @@ class Bench:
         if "http" in parts:
             self._tell(f"HTTP, {sizes.runs} runs of {sizes.http_s:g} s for each kind of request")
             async with fresh_ledger(self._servers) as ledger:
-                await measure_http(ledger, sizes, self._figures)
+                await measure_http(ledger, sizes, self._figures, self._profiler)
         if "ancestor" in parts:
             self._tell(f"the ancestor's endpoint, {sizes.runs} runs of {sizes.http_s:g} s for each kind of request")
             await measure_ancestor(self._servers, sizes, self._figures)

@@ -16,6 +16,7 @@ from benchmarks.fresh_ledger import START_LIMIT_S, FreshLedger, fresh_database
 from benchmarks.http_load import Load, get, post, put_under_load
 from benchmarks.ledger_process import LedgerProcess, MeasurementError, start_process
 from benchmarks.meters import CpuMeter
+from benchmarks.profiling import Profiler
 from benchmarks.publishing import publish_commands
 from benchmarks.servers import Servers
 from benchmarks.sizes import Sizes
@@ -36,11 +37,13 @@ Requests = Callable[[int], Iterator[bytes]]
 """Makes the endless requests of a connection, by its number."""
 
 
-async def measure_http(ledger: FreshLedger, sizes: Sizes, into: Figures) -> None:
+async def measure_http(ledger: FreshLedger, sizes: Sizes, into: Figures, profiler: Profiler | None = None) -> None:
     """All runs, on a new ledger: single entries, then batches, then balances, and again."""
     commands = make_commands(sizes.http_owners * ENTRIES_PER_OWNER, sizes.http_owners, "uniform", seed=0)
     await publish_commands(ledger, commands)
     [port] = choose_free(1)
+    if profiler is not None:
+        await profiler.before(ledger)
     more = {**_NO_LIMIT, "LEDGER_HTTP_PORT": str(port)}
     async with ledger.running("projector", "consumer", "http", **more) as processes:
         await until_projected(ledger, len(commands), processes)
@@ -52,7 +55,11 @@ async def measure_http(ledger: FreshLedger, sizes: Sizes, into: Figures) -> None
                 ("http_post_batch", _batches(sizes.http_owners), BATCH_CONNECTIONS),
                 ("http_get", _balances(sizes.http_owners), CONNECTIONS),
             ):
+                if profiler is not None:
+                    await profiler.start(processes)
                 load = await _loaded(port, requests, connections, sizes, meter, name, into)
+                if profiler is not None:
+                    await profiler.stop(name, len(load.waits_ms))
                 if name == "http_post_batch":
                     into.add(name, load.per_s * BATCH_ENTRIES, "entries/s")
                 else:

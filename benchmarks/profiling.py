@@ -1,4 +1,4 @@
-"""Where a backlog's time goes: the Python of consumer and worker (py-spy), Postgres by connection and by statement.
+"""Where the time of backlogs and of HTTP goes: the processes' Python (py-spy), Postgres by connection and statement.
 
 For whoever looks for what to make faster; the figures of a run that is profiled are a little lower.
 """
@@ -20,6 +20,10 @@ from benchmarks.meters import cpu_seconds
 
 SAMPLES_PER_S: Final = 200
 ROWS: Final = 25
+FRAME_SHARE_MAX: Final = 0.99
+"""What nearly all samples are in says nothing: the start of the process."""
+
+_WAITING: Final = "Condition.wait (threading.py"
 _SPY: Final = Path(sys.executable).with_name("py-spy")
 _DURATION: Final = re.compile(
     r"LOG:  duration: (?P<ms>[\d.]+) ms  (?:(?P<step>parse|bind|execute) \S+|statement): (?P<statement>.*?)"
@@ -61,7 +65,7 @@ class Profiler:
             self._spies[name] = (spy, target)
 
     async def stop(self, title: str, commands: int) -> None:
-        """Up to here; print it, in microseconds per command."""
+        """Up to here; print it, in microseconds per command (or request)."""
         assert self._ledger is not None
         rows = await self._ledger.rows("backends")
         spent: dict[str, float] = {}
@@ -115,17 +119,21 @@ def durations(log: str) -> tuple[dict[str, float], Counter[str]]:
 
 
 def shares(folded: Iterable[str]) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
-    """Of py-spy's folded stacks: how often each function was on top, and how often anywhere, in per cent of samples."""
+    """Of py-spy's folded stacks: how often each function was on top, and how often it was anywhere but
+    always, in per cent of samples."""
     own: Counter[str] = Counter()
     whole: Counter[str] = Counter()
     for line in folded:
         stack, _, count = line.rpartition(" ")
         functions = stack.split(";")
+        if functions[-1].startswith(_WAITING):
+            continue  # a thread without work
         own[functions[-1]] += int(count)
         for function in set(functions):
             whole[function] += int(count)
     total = sum(own.values()) or 1
-    most = [[(name, count * 100 / total) for name, count in counts.most_common(ROWS)] for counts in (own, whole)]
+    below = Counter({name: count for name, count in whole.items() if count < total * FRAME_SHARE_MAX})
+    most = [[(name, count * 100 / total) for name, count in counts.most_common(ROWS)] for counts in (own, below)]
     return most[0], most[1]
 
 
