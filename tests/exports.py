@@ -7,25 +7,27 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import msgspec
+
 from ledger.domain.account import EMPTY_ACCOUNT, Account
-from ledger.domain.chain import GENESIS, metadata_digest
+from ledger.domain.chain import GENESIS, event_hash, metadata_digest
 from ledger.domain.command import Command
 from ledger.domain.decider import decide, evolve
+from ledger.domain.event import COMMAND_REJECTED, ENTRY_POSTED
 from ledger.domain.position import Position
 from ledger.domain.rules import AppRules, OperationRule, Sign
 from ledger.event_store.protocol import EVENT_COLUMNS
 from ledger.messages.partitioning import partition_of
 from ledger.testing.event_store import InMemoryEventStore, InMemoryRecord
+from service.archiving.lines import ArchivedEvent
 from service.moving.export_files import (
     FORMAT,
     FORMAT_VERSION,
-    ExportedEvent,
     ExportedFile,
     ExportedHead,
     Manifest,
     QuarantinedLine,
 )
-from service.moving.exported_chain import hash_of
 
 BEGAN = datetime(2026, 1, 31, 12, tzinfo=UTC)
 OLD_LEDGER, NEW_LEDGER = UUID(int=1), UUID(int=2)
@@ -46,7 +48,7 @@ class OldRecord:
     """A record of N partitions, decided one command after another; `exported` is all of it, as an export has it."""
 
     partitions: int
-    by_partition: dict[int, list[ExportedEvent]] = field(default_factory=dict)
+    by_partition: dict[int, list[ArchivedEvent]] = field(default_factory=dict)
     accounts: dict[tuple[str, str], Account] = field(default_factory=dict)
     nonces: dict[tuple[str, str, str], Position] = field(default_factory=dict)
     known: set[tuple[str, str, UUID]] = field(default_factory=set)
@@ -69,30 +71,33 @@ class OldRecord:
         if decided.reason is None:
             self.nonces[nonce] = position
         digest = None if command.metadata is None else metadata_digest(command.metadata).hex()
-        event = ExportedEvent(
-            *position,
-            command.app,
-            command.command_id,
-            command.operation,
-            command.owner_id,
-            command.credit_type,
-            decided.account_version,
-            decided.amount,
-            decided.balance_after,
-            command.nonce,
-            command.issued_at,
-            occurred_at,
-            len(events) * 3,
-            "",
-            None if decided.reason is None else decided.reason.value,
-            decided.detail,
-            command.metadata,
-            digest,
+        event = ArchivedEvent(
+            type=ENTRY_POSTED if decided.reason is None else COMMAND_REJECTED,
+            partition=position.partition,
+            sequence=position.sequence,
+            app=command.app,
+            command_id=command.command_id,
+            operation=command.operation,
+            owner_id=command.owner_id,
+            credit_type=command.credit_type,
+            account_version=decided.account_version,
+            amount=decided.amount,
+            balance_after=decided.balance_after,
+            nonce=command.nonce,
+            issued_at=command.issued_at,
+            occurred_at=occurred_at,
+            reason=None if decided.reason is None else decided.reason.value,
+            detail=decided.detail,
+            metadata=command.metadata,
+            metadata_digest=digest,
+            command_offset=len(events) * 3,
+            prev_hash="",
+            hash="",
         )
         events.append(chained(event, events[-1] if events else None))
 
     @property
-    def exported(self) -> list[ExportedEvent]:
+    def exported(self) -> list[ArchivedEvent]:
         """Every event, in the order in which they happened."""
         everything = [event for events in self.by_partition.values() for event in events]
         return sorted(everything, key=lambda event: (event.occurred_at, event.partition, event.sequence))
@@ -121,12 +126,17 @@ class OldRecord:
         )
 
 
-def chained(event: ExportedEvent, before: ExportedEvent | None) -> ExportedEvent:
+def chained(event: ArchivedEvent, before: ArchivedEvent | None) -> ArchivedEvent:
     """The event with the hash that it has behind the one before it."""
-    prev_hash = GENESIS if before is None else bytes.fromhex(before.hash)
-    found = hash_of(event, prev_hash, event.partition, event.sequence, event.detail, event.command_offset)
-    values = {name: getattr(event, name) for name in event.__struct_fields__}
-    return ExportedEvent(**values | {"hash": found.hex()})
+    prev_hash = GENESIS.hex() if before is None else before.hash
+    hashed = {name: getattr(event, name) for name in event.__struct_fields__}
+    for name in ("type", "prev_hash", "hash", "metadata"):
+        del hashed[name]
+    digest = hashed.pop("metadata_digest")
+    found = event_hash(
+        bytes.fromhex(prev_hash), **hashed, metadata_digest=None if digest is None else bytes.fromhex(digest)
+    )
+    return msgspec.structs.replace(event, prev_hash=prev_hash, hash=found.hex())
 
 
 def old_record(partitions: int, commands: Iterable[Command], steps: Sequence[int] = ()) -> OldRecord:

@@ -14,12 +14,12 @@ from ledger.event_store.interventions import Deed, InterventionRefusedError, ope
 from ledger.event_store.overview import read_overview
 from ledger.event_store.protocol import CommitOutcomeUnknownError
 from ledger.event_store.verification_checks import Violation
+from service.archiving.lines import ArchivedEvent
 from service.cli.operator_name import login
 from service.cli.output import CliError, ExitCode
 from service.cli.session import OWNER, JsonOption, Session, run
 from service.moving.comparing import Compared, Difference, compare
 from service.moving.export_files import (
-    ExportedEvent,
     ExportError,
     Manifest,
     QuarantinedLine,
@@ -242,7 +242,7 @@ def _progress(session: Session, word: str) -> Iterator[Callable[[int, int], None
 
 
 @contextmanager
-def _positions_file(path: Path | None) -> Iterator[Callable[[ExportedEvent, Position], None]]:
+def _positions_file(path: Path | None) -> Iterator[Callable[[ArchivedEvent, Position], None]]:
     if path is None:
         yield lambda event, position: None
         return
@@ -250,7 +250,7 @@ def _positions_file(path: Path | None) -> Iterator[Callable[[ExportedEvent, Posi
         writer = csv.writer(file)
         writer.writerow(POSITION_COLUMNS)
 
-        def note(event: ExportedEvent, new: Position) -> None:
+        def note(event: ArchivedEvent, new: Position) -> None:
             old = Position(event.partition, event.sequence)
             writer.writerow((event.app, event.owner_id, event.command_id, old, new, old.entry_id, new.entry_id))
 

@@ -19,39 +19,40 @@ from ledger.domain.rejection import Reason
 from ledger.event_store.identity import read_identity
 from ledger.event_store.keys import nonce_key
 from ledger.event_store.protocol import Identity
-from ledger.event_store.rows import recorded_event
 from ledger.event_store.verification import read_heads
 from ledger.event_store.verification_streams import ROWS_PER_FETCH, RowStream
 from ledger.messages.partitioning import partition_of
 from ledger.sql_files import sql
-from service.moving.export_files import ExportedEvent, Manifest, exported_event
+from service.archiving.lines import ArchivedEvent, archived_event
+from service.moving.export_files import Manifest
+from service.moving.exported_chain import where
 from service.moving.exporting import ROWS_AHEAD_MAX, ROWS_PER_FETCH_MIN
 
 COMPARE_EVENTS: Final = 1_000
 """Events between two reports of progress, and whose nonces are looked up at a time."""
 
 _STORE: Final = "ledger.event_store"
-_OF_THE_PLACE: Final = frozenset({"partition", "sequence", "hash", "command_offset", "detail"})
-_SAME: Final = tuple(name for name in ExportedEvent.__struct_fields__ if name not in _OF_THE_PLACE)
+_OF_THE_PLACE: Final = frozenset({"partition", "sequence", "prev_hash", "hash", "command_offset", "detail"})
+_SAME: Final = tuple(name for name in ArchivedEvent.__struct_fields__ if name not in _OF_THE_PLACE)
 
 Progress = Callable[[int, int], None]
 """Takes how many events are compared, and of how many."""
 
-OnSame = Callable[[ExportedEvent, Position], None]
+OnSame = Callable[[ArchivedEvent, Position], None]
 """Takes an event of the export, and where the record holds it."""
 
 
 class Difference(Exception):  # noqa: N818 - it is a finding, not a failure
     """The first thing in which export and record differ."""
 
-    def __init__(self, where: str, what: str) -> None:
+    def __init__(self, place: str, what: str) -> None:
         """
         Args:
-            where: the event's position in the export.
+            place: the event's position in the export.
             what: what the record holds instead.
         """
-        super().__init__(f"{where} of the export: {what}")
-        self.where = where
+        super().__init__(f"{place} of the export: {what}")
+        self.where = place
         self.what = what
 
 
@@ -68,7 +69,7 @@ class Compared:
 async def compare(
     connection: asyncpg.Connection,
     manifest: Manifest,
-    events: Iterable[ExportedEvent],
+    events: Iterable[ArchivedEvent],
     progress: Progress,
     on_same: OnSame,
 ) -> Compared:
@@ -115,17 +116,17 @@ class _Record:
         ]
         return cls(connection, streams, sum(head.sequence for head in heads.values()))
 
-    async def next_of(self, event: ExportedEvent) -> ExportedEvent:
+    async def next_of(self, event: ArchivedEvent) -> ArchivedEvent:
         """The next event where this one's owner lies. Raises Difference: there is none."""
         partition = partition_of(event.owner_id.encode(), len(self._streams))
         stream = self._streams[partition]
         row = await stream.peek()
         if row is None:
-            raise Difference(event.where, f"the record does not hold it: its partition {partition} ends before it")
+            raise Difference(where(event), f"the record does not hold it: its partition {partition} ends before it")
         stream.take()
-        return exported_event(recorded_event(row, GENESIS), row["command_offset"], row["metadata_digest"])
+        return archived_event(row, GENESIS)
 
-    async def positions_of_nonces(self, events: Sequence[ExportedEvent]) -> Mapping[UUID, Position]:
+    async def positions_of_nonces(self, events: Sequence[ArchivedEvent]) -> Mapping[UUID, Position]:
         """Where the record holds the entries whose nonces these events were refused for."""
         keys = {_nonce_key(event) for event in events if event.reason == Reason.DUPLICATE_NONCE}
         rows: Sequence[Any] = []
@@ -134,19 +135,19 @@ class _Record:
         return {row["key"]: Position(row["partition"], row["sequence"]) for row in rows}
 
 
-def _require_same(event: ExportedEvent, found: ExportedEvent, refused_for: Mapping[UUID, Position]) -> None:
+def _require_same(event: ArchivedEvent, found: ArchivedEvent, refused_for: Mapping[UUID, Position]) -> None:
     for name in _SAME:
         ours, theirs = getattr(event, name), getattr(found, name)
         if ours != theirs:
-            raise Difference(event.where, f"{name} is {ours!r}, the record holds {theirs!r} at {found.where}")
+            raise Difference(where(event), f"{name} is {ours!r}, the record holds {theirs!r} at {where(found)}")
     detail = event.detail
     if event.reason == Reason.DUPLICATE_NONCE:
         detail = str(refused_for.get(_nonce_key(event)))
     if found.detail != detail:
         raise Difference(
-            event.where, f"detail should be {detail!r}, the record holds {found.detail!r} at {found.where}"
+            where(event), f"detail should be {detail!r}, the record holds {found.detail!r} at {where(found)}"
         )
 
 
-def _nonce_key(event: ExportedEvent) -> UUID:
+def _nonce_key(event: ArchivedEvent) -> UUID:
     return nonce_key(event.app, event.owner_id, event.nonce)

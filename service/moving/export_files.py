@@ -1,14 +1,18 @@
 """The files of an export: what lies in them, and how they are written and read.
 
-A folder with `manifest.json`, the events in files of gzipped JSON lines in the order in which they happened, and what
-lies beside the events. The manifest is written last: a folder without one is no export. It names every file with its
-number of lines and the SHA-256 of its bytes, as `sha256sum` tells it.
+A folder with `manifest.json`, the events in files of gzipped JSON lines in the order in which they happened (a line is
+that of an archive, `service.archiving.lines`), and what lies beside the events. The manifest is written last: a folder
+without one is no export. It names every file with its number of lines and the SHA-256 of its bytes, as `sha256sum`
+tells it.
 """
 
+import contextlib
 import gzip
 import hashlib
+import os
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -16,7 +20,7 @@ from uuid import UUID
 
 import msgspec
 
-from ledger.domain.event import COMMAND_REJECTED, ENTRY_POSTED, RecordedEvent
+from service.archiving.manifest import sync_folder
 
 FORMAT: Final = "ledger-export"
 FORMAT_VERSION: Final = 1
@@ -37,69 +41,6 @@ COMPRESSION_LEVEL: Final = 4
 
 class ExportError(Exception):
     """The folder is no whole export, or cannot be read or written; the text says what is wrong, and where."""
-
-
-class ExportedEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
-    """One event as its row in the record has it: all that its hash covers, and the metadata as text.
-
-    `metadata_text` is the JSON text that was sent, byte for byte, which may contain line breaks. Where it was erased,
-    `metadata_digest` stays.
-    """
-
-    partition: int
-    sequence: int
-    app: str
-    command_id: UUID
-    operation: str
-    owner_id: str
-    credit_type: str
-    account_version: int
-    amount: int
-    balance_after: int
-    nonce: str
-    issued_at: datetime
-    occurred_at: datetime
-    command_offset: int
-    hash: str
-    reason: str | None = None
-    detail: str | None = None
-    metadata_text: str | None = None
-    metadata_digest: str | None = None
-
-    @property
-    def where(self) -> str:
-        """As people name it."""
-        return f"{self.partition}:{self.sequence}"
-
-    @property
-    def type(self) -> str:
-        """As the message of the event says it."""
-        return ENTRY_POSTED if self.reason is None else COMMAND_REJECTED
-
-
-def exported_event(event: RecordedEvent, command_offset: int, metadata_digest: bytes | None) -> ExportedEvent:
-    """A recorded event, with what its message does not carry."""
-    return ExportedEvent(
-        event.partition,
-        event.sequence,
-        event.app,
-        event.command_id,
-        event.operation,
-        event.owner_id,
-        event.credit_type,
-        event.account_version,
-        event.amount,
-        event.balance_after,
-        event.nonce,
-        event.issued_at,
-        event.occurred_at,
-        command_offset,
-        event.hash,
-        event.reason,
-        event.detail,
-        None if event.metadata is None else bytes(event.metadata).decode(),
-        None if metadata_digest is None else metadata_digest.hex(),
-    )
 
 
 class QuarantinedLine(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
@@ -159,28 +100,43 @@ class LinesWriter:
     """Writes one gzipped file of JSON lines."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._name = name
-        self._raw = _DigestingFile((folder / name).open("xb"))
-        self._zipped = gzip.GzipFile(
-            filename="", mode="wb", fileobj=cast(BinaryIO, self._raw), compresslevel=COMPRESSION_LEVEL, mtime=0
-        )
+        self._path = folder / name
+        with _written(self._path):
+            self._file = self._path.open("xb")
+        self._raw = _DigestingFile(self._file)
+        # Without a name and a time in it the same lines always make the same file.
+        self._zipped = gzip.GzipFile("", "wb", COMPRESSION_LEVEL, cast(BinaryIO, self._raw), mtime=0)
         self._encoder = msgspec.json.Encoder()
         self.lines = 0
 
     def write(self, values: list[Any]) -> None:
-        """One line for each value. Raises OSError."""
-        self._zipped.write(self._encoder.encode_lines(values))
+        """One line for each value. Raises ExportError."""
+        with _written(self._path):
+            self._zipped.write(self._encoder.encode_lines(values))
         self.lines += len(values)
 
     def close(self) -> ExportedFile:
-        """End the file. Raises OSError."""
-        self._zipped.close()
-        self._raw.close()
-        return ExportedFile(self._name, self.lines, self._raw.sha256)
+        """End the file, and wait until it is on the disk. Raises ExportError."""
+        with _written(self._path):
+            self._zipped.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        return ExportedFile(self._path.name, self.lines, self._raw.sha256)
 
     def abandon(self) -> None:
         """Let go of the file, as it is."""
-        self._raw.close()
+        # The disk may be what it failed at.
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ExportError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def create_folder(folder: Path) -> None:
@@ -195,8 +151,15 @@ def create_folder(folder: Path) -> None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """End an export: only now the folder is one. Raises OSError."""
-    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+    """End an export: only now the folder is one. Raises ExportError."""
+    path = folder / MANIFEST
+    unfinished = path.with_suffix(".unfinished")
+    with _written(path), unfinished.open("wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+        unfinished.replace(path)
+        sync_folder(folder)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -290,9 +253,3 @@ class _DigestingFile:
         data = self._file.read(size)
         self._digest.update(data)
         return data
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()

@@ -14,24 +14,22 @@ import asyncpg
 
 from ledger.domain.chain import GENESIS
 from ledger.event_store.identity import read_identity
-from ledger.event_store.rows import recorded_event
 from ledger.event_store.verification import read_heads
 from ledger.event_store.verification_streams import ROWS_PER_FETCH, RowStream
 from ledger.sql_files import sql
+from service.archiving.lines import ArchivedEvent, archived_event
 from service.moving.export_files import (
     FILE_EVENTS_MAX,
     FORMAT,
     FORMAT_VERSION,
     INTERVENTIONS,
     QUARANTINE,
-    ExportedEvent,
     ExportedFile,
     ExportedHead,
     LinesWriter,
     Manifest,
     QuarantinedLine,
     create_folder,
-    exported_event,
     write_manifest,
 )
 from service.moving.exported_chain import ExportedChain
@@ -53,10 +51,9 @@ async def export_record(connection: asyncpg.Connection, folder: Path, progress: 
     """Write the record, as it is now, into a new or empty folder. The ledger may go on meanwhile.
 
     Raises:
-        ExportError: the folder cannot be used, or the record does not verify.
+        ExportError: the folder cannot be used, a file cannot be written, or the record does not verify.
         Violation: the record contradicts itself.
         RecordMismatchError: there is no ledger in this database.
-        OSError: a file cannot be written.
     """
     create_folder(folder)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -84,27 +81,27 @@ async def export_record(connection: asyncpg.Connection, folder: Path, progress: 
     return manifest
 
 
-async def merged_events(connection: asyncpg.Connection, heads: Iterable[ExportedHead]) -> AsyncIterator[ExportedEvent]:
+async def merged_events(connection: asyncpg.Connection, heads: Iterable[ExportedHead]) -> AsyncIterator[ArchivedEvent]:
     """The events of these partitions up to their heads, in the order in which they happened."""
     filled = [head for head in heads if head.sequence]
     rows_per_fetch = min(ROWS_PER_FETCH, max(ROWS_PER_FETCH_MIN, ROWS_AHEAD_MAX // max(1, len(filled))))
     statement = sql("ledger.event_store", "read_events")
-    waiting: list[tuple[datetime, int, ExportedEvent, RowStream]] = []
+    waiting: list[tuple[datetime, int, ArchivedEvent, RowStream]] = []
 
-    async def wait_for_next(stream: RowStream, partition: int) -> None:
+    async def wait_for_next(stream: RowStream, prev_hash: bytes) -> None:
         row = await stream.peek()
         if row is not None:
             stream.take()
-            event = exported_event(recorded_event(row, GENESIS), row["command_offset"], row["metadata_digest"])
-            heapq.heappush(waiting, (event.occurred_at, partition, event, stream))
+            event = archived_event(row, prev_hash)
+            heapq.heappush(waiting, (event.occurred_at, event.partition, event, stream))
 
     for head in filled:
         stream = RowStream(connection, statement, head.partition, 1, head.sequence, rows_per_fetch=rows_per_fetch)
-        await wait_for_next(stream, head.partition)
+        await wait_for_next(stream, GENESIS)
     while waiting:
-        _, partition, event, stream = heapq.heappop(waiting)
+        _, _, event, stream = heapq.heappop(waiting)
         yield event
-        await wait_for_next(stream, partition)
+        await wait_for_next(stream, bytes.fromhex(event.hash))
 
 
 async def _write_events(
@@ -135,10 +132,10 @@ class _EventsWriter:
         self._folder = folder
         self._files: list[ExportedFile] = []
         self._writer: LinesWriter | None = None
-        self._waiting: list[ExportedEvent] = []
+        self._waiting: list[ArchivedEvent] = []
         self._done = 0
 
-    def write(self, event: ExportedEvent) -> int:
+    def write(self, event: ArchivedEvent) -> int:
         """Take the next event; how many were taken."""
         self._waiting.append(event)
         self._done += 1

@@ -28,7 +28,8 @@ from ledger.event_store.protocol import (
     QuarantinedRecord,
 )
 from ledger.messages.partitioning import partition_of
-from service.moving.export_files import ExportedEvent, Manifest, QuarantinedLine
+from service.archiving.lines import ArchivedEvent
+from service.moving.export_files import Manifest, QuarantinedLine
 from service.moving.placing import ImportRefusedError, Placed, Target, imported_mark, place
 
 BATCH_EVENTS_MAX: Final = 2_000
@@ -68,7 +69,7 @@ class RecordImporter:
         self._progress = progress
         self._targets: list[Target] = []
 
-    async def run(self, events: Iterable[ExportedEvent], quarantine: Iterable[QuarantinedLine]) -> ImportedRecord:
+    async def run(self, events: Iterable[ArchivedEvent], quarantine: Iterable[QuarantinedLine]) -> ImportedRecord:
         """Append what the record does not hold yet.
 
         Args:
@@ -226,7 +227,7 @@ class RecordImporter:
             )
 
 
-def _next(events: Iterator[ExportedEvent], limit: int) -> list[ExportedEvent]:
+def _next(events: Iterator[ArchivedEvent], limit: int) -> list[ArchivedEvent]:
     return list(islice(events, limit))
 
 

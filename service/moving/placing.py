@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from ledger.domain.account import Account
-from ledger.domain.chain import GENESIS
+from ledger.domain.chain import GENESIS, event_hash
 from ledger.domain.position import Position
 from ledger.domain.rejection import Reason
 from ledger.event_store.keys import command_key, nonce_key
@@ -21,8 +21,8 @@ from ledger.event_store.protocol import (
     OffsetAdvance,
 )
 from ledger.messages.partitioning import partition_of
-from service.moving.export_files import ExportedEvent
-from service.moving.exported_chain import hash_of
+from service.archiving.lines import ArchivedEvent
+from service.moving.exported_chain import where
 
 _NOBODY_TO_COMPARE: Final = b"\0" * 16
 
@@ -79,7 +79,7 @@ def imported_mark(next_offset: int) -> ConsumedMark:
     return ConsumedMark(next_offset, next_offset - 1, 0, _NOBODY_TO_COMPARE)
 
 
-async def place(store: EventStore, targets: Sequence[Target], events: Sequence[ExportedEvent]) -> Placed:
+async def place(store: EventStore, targets: Sequence[Target], events: Sequence[ArchivedEvent]) -> Placed:
     """Give these events their places, and move the targets on; appends nothing.
 
     Args:
@@ -110,7 +110,7 @@ async def place(store: EventStore, targets: Sequence[Target], events: Sequence[E
         if event.reason == Reason.DUPLICATE_NONCE:
             detail = str(nonces_before[nonce_key(event.app, event.owner_id, event.nonce)])
         offset = target.offsets[event.app]
-        target.hash = hash_of(event, target.hash, *position, detail, offset)
+        target.hash = _hash_at(event, target.hash, position, detail, offset)
         target.sequence = position.sequence
         target.occurred_at = event.occurred_at
         target.offsets[event.app] = offset + 1
@@ -126,7 +126,7 @@ async def place(store: EventStore, targets: Sequence[Target], events: Sequence[E
 
 
 async def _nonces_before(
-    store: EventStore, events: Sequence[ExportedEvent], here: Mapping[UUID, Position]
+    store: EventStore, events: Sequence[ArchivedEvent], here: Mapping[UUID, Position]
 ) -> Mapping[UUID, Position]:
     """Where the entries lie whose nonces these events were refused for."""
     refused = {
@@ -141,13 +141,39 @@ async def _nonces_before(
     for key, event in refused.items():
         if key not in found:
             raise ImportRefusedError(
-                f"{event.where} of the export was refused for a nonce that no entry before it has: its record is "
+                f"{where(event)} of the export was refused for a nonce that no entry before it has: its record is "
                 "not sound; run `ledger verify` on the old ledger"
             )
     return found
 
 
-def _row(event: ExportedEvent, position: Position, detail: str | None, command_offset: int, hash_: bytes) -> EventRow:
+def _hash_at(
+    event: ArchivedEvent, prev_hash: bytes, position: Position, detail: str | None, command_offset: int
+) -> bytes:
+    """The event's hash at its new place."""
+    return event_hash(
+        prev_hash,
+        partition=position.partition,
+        sequence=position.sequence,
+        app=event.app,
+        command_id=event.command_id,
+        operation=event.operation,
+        owner_id=event.owner_id,
+        credit_type=event.credit_type,
+        account_version=event.account_version,
+        amount=event.amount,
+        balance_after=event.balance_after,
+        nonce=event.nonce,
+        issued_at=event.issued_at,
+        occurred_at=event.occurred_at,
+        reason=event.reason,
+        detail=detail,
+        metadata_digest=None if event.metadata_digest is None else bytes.fromhex(event.metadata_digest),
+        command_offset=command_offset,
+    )
+
+
+def _row(event: ArchivedEvent, position: Position, detail: str | None, command_offset: int, hash_: bytes) -> EventRow:
     """In the order of EVENT_COLUMNS."""
     return (
         *position,
@@ -165,7 +191,7 @@ def _row(event: ExportedEvent, position: Position, detail: str | None, command_o
         event.nonce,
         event.reason,
         detail,
-        event.metadata_text,
+        event.metadata,
         None if event.metadata_digest is None else bytes.fromhex(event.metadata_digest),
         hash_,
     )

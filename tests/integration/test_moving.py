@@ -267,7 +267,7 @@ async def test_what_is_no_whole_export_or_no_new_ledger_is_refused_by_name(moved
         assert changed != lines
         (damaged / name).write_bytes(gzip.compress(b"".join(changed)))
         refused = await cli(new, moved, "import-record", str(damaged))
-        assert (refused.code, "one of the two was changed" in refused.err) == (1, True), refused.err
+        assert (refused.code, "one of them was changed" in refused.err) == (1, True), refused.err
         assert await new.pool.fetchval("SELECT count(*) FROM ledger.event") == 0
         (damaged / name).write_bytes(gzip.compress(b"".join(lines[:-1])))
         assert "has 47 lines, the manifest tells of 48" in (await cli(new, moved, "import-record", str(damaged))).err
@@ -283,7 +283,7 @@ async def test_a_record_that_was_changed_is_not_exported(moved: Moved, tmp_path:
         await new.pool.execute("ALTER TABLE ledger.event DISABLE TRIGGER USER")
         await new.pool.execute("UPDATE ledger.event SET balance_after = balance_after + 1 WHERE sequence = 3")
         refused = await cli(new, moved, "export", str(tmp_path / "export"))
-        assert (refused.code, "one of the two was changed" in refused.err) == (1, True), refused.err
+        assert (refused.code, "one of them was changed" in refused.err) == (1, True), refused.err
         assert not (tmp_path / "export" / MANIFEST).exists()
         different = await cli(new, moved, "compare", str(moved.folder), "--json")
         assert (different.code, "balance_after" in different.document["what"]) == (1, True)

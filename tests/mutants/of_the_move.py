@@ -51,7 +51,7 @@ MUTANTS: Final = (
         "An event of an export or of the exported record that was changed is refused.",
         "12",
         _CHAIN,
-        "if found.hex() != event.hash:",
+        "if wrong is not None:",
         "if False:",
         (_CHANGED, _REFUSED),
     ),

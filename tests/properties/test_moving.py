@@ -25,8 +25,9 @@ from ledger.event_store.protocol import (
 from ledger.event_store.verification_partition import Head, LogGeneration, PartitionAuditor
 from ledger.messages.partitioning import partition_of
 from ledger.testing.event_store import InMemoryEventStore, InMemoryRecord
+from service.archiving.lines import ArchivedEvent
 from service.moving import importing
-from service.moving.export_files import ExportedEvent, QuarantinedLine
+from service.moving.export_files import QuarantinedLine
 from service.moving.exported_chain import checked
 from service.moving.importing import ImportedRecord, RecordImporter
 from tests.exports import APPS, BEGAN, OldRecord, new_record, old_record, rows_of, waiting_line
@@ -138,7 +139,7 @@ def test_a_move_that_is_cut_short_anywhere_goes_on_to_the_same_end(
 
 def same_histories(old: OldRecord, record: InMemoryRecord) -> None:
     """Each owner's events, in the same order, with the same content; and nothing else."""
-    ours: dict[str, list[ExportedEvent]] = defaultdict(list)
+    ours: dict[str, list[ArchivedEvent]] = defaultdict(list)
     theirs: dict[str, list[dict[str, object]]] = defaultdict(list)
     for events in old.by_partition.values():
         for event in events:
@@ -150,7 +151,7 @@ def same_histories(old: OldRecord, record: InMemoryRecord) -> None:
     assert {
         owner: [tuple(getattr(one, name) for name in KEPT) for one in events] for owner, events in ours.items()
     } == {owner: [tuple(row[name] for name in KEPT) for row in rows] for owner, rows in theirs.items()}
-    assert {owner: [one.metadata_text for one in events] for owner, events in ours.items()} == {
+    assert {owner: [one.metadata for one in events] for owner, events in ours.items()} == {
         owner: [row["metadata"] for row in rows] for owner, rows in theirs.items()
     }
 
