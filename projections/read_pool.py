@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from ledger.event_store.connections import CONNECT_TIMEOUT_S, UNAVAILABLE_ERRORS, open_connection
+from ledger.event_store.connections import CONNECT_TIMEOUT_S, PLAN_ONCE, UNAVAILABLE_ERRORS, open_connection
 from ledger.event_store.identity import SameLedger
 from ledger.event_store.protocol import RecordMismatchError, StoreUnavailableError
 from ledger.messages.partitioning import partition_of
@@ -34,9 +34,11 @@ class ReadPool:
                 "role": "ledger_reader",
                 "application_name": application,
                 "default_transaction_read_only": "on",
+                **PLAN_ONCE,
             },
             connect=open_connection,
             init=SameLedger().require,
+            reset=_nothing_to_reset,
         )
         self._versions: dict[str, int] = {}
         self._partitions: int | None = None
@@ -101,6 +103,10 @@ class ReadPool:
             if row["name"] == name:
                 return int(row["active_version"])
         raise RecordMismatchError(f"read model {name} is not installed in this database; run `ledger migrate`")
+
+
+async def _nothing_to_reset(_connection: asyncpg.Connection) -> None:
+    """A query leaves no trace in its session, and asyncpg's own reset is a second trip to the server for each query."""
 
 
 def _away(error: Exception) -> StoreUnavailableError:

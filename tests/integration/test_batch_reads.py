@@ -111,7 +111,7 @@ async def test_many_owners_cost_one_round_trip(service: HttpOnServers) -> None:
             asked.append(statement)
             return await super().fetch(statement, *arguments)
 
-    pool = Counting(service.ledger.database_url)
+    pool = Counting(service.ledger.database_url, "one round trip")
     await pool.start()
     try:
         reader = BalanceReader(pool, AnsweredPositions(), 1.0)
@@ -121,6 +121,10 @@ async def test_many_owners_cost_one_round_trip(service: HttpOnServers) -> None:
         assert len(asked) == 1
         await reader.of_owner("o2")
         assert len(asked) == 2
+        watcher = await asyncpg.connect(service.ledger.database_url)
+        last = await watcher.fetchval("SELECT query FROM pg_stat_activity WHERE application_name = 'one round trip'")
+        await watcher.close()
+        assert "projections.balances" in last, "nothing is asked behind the caller's back, such as to reset the session"
     finally:
         await pool.stop()
 
