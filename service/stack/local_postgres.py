@@ -33,8 +33,8 @@ _SETTINGS = (
     "password_encryption=scram-sha-256",
     "log_min_messages=warning",
 )
-# So that the index of nonces lies in memory, and its pages are written to the WAL as a whole less often: with 128 MB and
-# 1 GB an append costs twice the processor time at 10 million events (docs/operating.md, Growth).
+# So that the index of nonces lies in memory, and its pages are written to the WAL as a whole less often: with 128 MB
+# and 1 GB an append costs twice the processor time at 10 million events (docs/operating.md, Growth).
 _DURABLE_SETTINGS = ("shared_buffers=1GB", "max_wal_size=4GB")
 # Tests throw their data away: what a power cut would lose need not be waited for.
 _UNSAFE_SETTINGS = ("shared_buffers=128MB", "fsync=off", "synchronous_commit=off", "full_page_writes=off")
