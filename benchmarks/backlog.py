@@ -14,6 +14,7 @@ from benchmarks.meters import MEGABYTE, CpuMeter, peak_rss_bytes
 from benchmarks.profiling import Profiler
 from benchmarks.publishing import publish_commands
 from benchmarks.sizes import Backlog, Sizes
+from benchmarks.yardstick import yardstick_us
 from ledger.domain.command import Command
 
 SLOWEST_PER_S: Final = 1_000
@@ -40,6 +41,7 @@ async def measure_backlog(
     await ledger.do("checkpoint")
     if profiler is not None:
         await profiler.before(ledger)
+    machine_us = yardstick_us()
     async with ledger.running("projector", "consumer") as processes:
         began = time.perf_counter()
         meter = CpuMeter({**ledger.servers.pids, **{name: process.pid for name, process in processes.items()}})
@@ -54,6 +56,7 @@ async def measure_backlog(
         peak_mb = peak_rss_bytes(processes["consumer"].pid) / MEGABYTE
         start_s = ledger.start_s["consumer"]
     await _check(ledger, before, commands)
+    into.add(f"yardstick_us{backlog.suffix}", (machine_us + yardstick_us()) / 2, "us")
     into.add(backlog.name, count / elapsed_s, "commands/s")
     for name, seconds in sorted(spent_s.items()):
         into.add(f"cpu_us_per_command_{name}{backlog.suffix}", seconds / count * 1e6, "us")

@@ -155,8 +155,10 @@ class Bench:
     def _tell_last(self, backlog: Backlog) -> None:
         speed = self._figures.get(backlog.name)
         cpu = self._figures.get(f"cpu_us_per_command_all{backlog.suffix}")
-        if speed is not None and cpu is not None:
-            self._say(f"{speed.runs[-1]:,.0f}/s, {cpu.runs[-1]:.1f} us of CPU per command")
+        yardstick = self._figures.get(f"yardstick_us{backlog.suffix}")
+        if speed is not None and cpu is not None and yardstick is not None:
+            machine = f"yardstick {yardstick.runs[-1]:.2f} us"
+            self._say(f"{speed.runs[-1]:,.0f}/s, {cpu.runs[-1]:.1f} us of CPU per command ({machine})")
 
     def _tell(self, text: str) -> None:
         self._console.print(text)

@@ -18,7 +18,7 @@ PAGES: Final = Path(__file__).parents[1] / "docs" / "bench"
 
 _SECTIONS: Final = (
     ("Out of a backlog", ("backlog_", "hot_owner", "claim", "consumer_rss")),
-    ("CPU per command", ("cpu_us_per_command",)),
+    ("CPU per command", ("cpu_us_per_command", "yardstick_us")),
     ("Bytes per event", ("bytes_per_event",)),
     ("Live", ("live_",)),
     ("Read models", ("catch_up", "rebuild")),

@@ -16,6 +16,7 @@ from benchmarks.ratios import add_ratios
 from benchmarks.sizes import FULL, QUICK
 from benchmarks.table import medians
 from benchmarks.targets import Target
+from benchmarks.yardstick import yardstick_us
 from ledger.messages.command_codec import decode_command
 from ledger.messages.partitioning import partition_of
 
@@ -122,6 +123,7 @@ def test_meters_see_this_process() -> None:
         sum(range(10_000))
     assert pss_bytes([os.getpid()]) > 2**20
     assert peak_rss_bytes(os.getpid()) > 2**20
+    assert yardstick_us() > 0
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
