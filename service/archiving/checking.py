@@ -23,6 +23,9 @@ from service.archiving.manifest import (
     read_manifest,
 )
 
+LISTING_WAIT_S: Final = 0.5
+"""Within this time a file that has its name is in the manifest."""
+
 EVENTS_PER_STEP: Final = 2_000
 """After so many events progress is told, and Ctrl-C is seen."""
 
@@ -64,7 +67,7 @@ async def check_archive(folder: Path, progress: Progress) -> Manifest:
     for file in manifest.files:
         if file.path not in lying:
             raise ArchiveViolation(file.path, f"it is missing, with {file.events} events")
-    for path in sorted(lying.keys() - {file.path for file in manifest.files}):
+    for path in await _unlisted(folder, set(lying), manifest):
         raise ArchiveViolation(
             path, "it is not in the manifest; `ledger archive` removes it, if it is what an interrupted run left"
         )
@@ -75,6 +78,17 @@ async def check_archive(folder: Path, progress: Progress) -> Manifest:
             progress(done + events, manifest.events)
         done += file.events
     return manifest
+
+
+async def _unlisted(folder: Path, lying: set[str], manifest: Manifest) -> list[str]:
+    """The files that no manifest lists, in their order."""
+    unlisted = lying - {file.path for file in manifest.files}
+    if unlisted:
+        # A run beside us has given a file its name, and lists it in the next moment.
+        await asyncio.sleep(LISTING_WAIT_S)
+        later = read_manifest(folder)
+        unlisted -= set() if later is None else {file.path for file in later.files}
+    return sorted(unlisted)
 
 
 async def _checked(folder: Path, listed: ArchivedFile) -> AsyncIterator[int]:

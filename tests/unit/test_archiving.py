@@ -1,5 +1,6 @@
 """An archive proves itself: whatever is done to its files is named, without a ledger at hand."""
 
+import asyncio
 import gzip
 import hashlib
 import json
@@ -253,6 +254,20 @@ async def test_what_was_done_to_it_is_named(
     with pytest.raises(ArchiveViolation, match=what) as found:
         await check_archive(folder, lambda done, total: None)
     assert found.value.where == where
+
+
+async def test_a_file_that_is_listed_in_the_next_moment_is_none_too_many(folder: Path) -> None:
+    whole = read_manifest(folder)
+    assert whole is not None
+    write_manifest(folder, msgspec.structs.replace(whole, files=whole.files[:-1]))
+
+    def listed(done: int, total: int) -> None:
+        assert total == 40, "what is checked is what was listed when it began"
+
+    checking = asyncio.create_task(check_archive(folder, listed))
+    await asyncio.sleep(0)  # it has read the manifest, seen the file, and waits
+    write_manifest(folder, whole)
+    await checking
 
 
 def test_only_one_writes_an_archive_at_a_time(tmp_path: Path) -> None:
