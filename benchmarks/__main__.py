@@ -1,7 +1,7 @@
 """`python -m benchmarks [--quick] [--only PART ...]`: measure, print a table, write results, draw plots.
 
 Parts: backlog (backlog_uniform, backlog_zipf, hot_owner), history (the backlogs and live again on a large ledger),
-catch_up, rebuild, baselines, live, http, ancestor, idle.
+catch_up, rebuild, baselines, live, http, ancestor, scaling, idle.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import uvloop
 from rich.console import Console
 
 from benchmarks.bench import PARTS, Bench
+from benchmarks.deployment import main as write_deployment
 from benchmarks.figures import Figures, write_results
 from benchmarks.fresh_ledger import drop_template
 from benchmarks.header import header
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(arguments)
     console = Console(stderr=True, highlight=False)
     # What takes long and changes rarely is left out when nobody has time.
-    all_parts = [part for part in PARTS if not (asked.quick and part == "idle")]
+    all_parts = [part for part in PARTS if not (asked.quick and part in ("idle", "scaling"))]
     parts = frozenset(part for name in asked.only or all_parts for part in GROUPS.get(name, (name,)))
     try:
         before = None if asked.against is None else medians(asked.against)
@@ -97,6 +98,9 @@ async def _benchmark(
     folder = asked.report or (PAGES if whole else asked.json.parent)
     write_report(asked.json, folder)
     console.print(f"table and plots: {folder}")
+    if folder == PAGES:
+        # What a deployment needs is computed from what a whole benchmark found.
+        write_deployment([str(asked.json)])
 
 
 def _sizes(asked: argparse.Namespace) -> Sizes:

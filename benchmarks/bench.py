@@ -17,15 +17,16 @@ from benchmarks.http import measure_ancestor, measure_http
 from benchmarks.live import OWNERS, measure_live
 from benchmarks.profiling import Profiler
 from benchmarks.rebuild import measure_rebuild
+from benchmarks.scaling import PROCESSES, measure_scaling
 from benchmarks.servers import Say, Servers
 from benchmarks.sizes import Backlog, Sizes
 
 PARTS: Final = (
     *("backlog_uniform", "backlog_zipf", "hot_owner", "history", "catch_up", "rebuild"),
-    *("baselines", "live", "http", "ancestor", "idle"),
+    *("baselines", "live", "http", "ancestor", "scaling", "idle"),
 )
 
-_BACKLOGS: Final = frozenset({"backlog_uniform", "backlog_zipf", "hot_owner", "history", "catch_up"})
+_BACKLOGS: Final = frozenset({"backlog_uniform", "backlog_zipf", "hot_owner", "history", "catch_up", "scaling"})
 
 
 class Bench:
@@ -125,6 +126,9 @@ class Bench:
         if "baselines" in self._parts:
             self._tell(f"{said} baselines, {sizes.baseline_s:g} s each")
             await measure_baselines(self._servers, sizes, run, figures)
+        if "scaling" in self._parts:
+            self._tell(f"{said} the backlog with {', '.join(map(str, PROCESSES))} consumers and projection workers")
+            await measure_scaling(self._servers, sizes, run, figures)
 
     async def _live(
         self, ledger: FreshLedger, rates_per_s: tuple[int, ...], owners: int = OWNERS, suffix: str = ""

@@ -198,8 +198,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", f"|---{'|--:' * (len(head) - 1)}|", *(f"| {' | '.join(row)} |" for row in rows)]
-    return "\n".join(lines)
+    # Numbers are set flush right.
+    numeric = [any(character.isdigit() for character in cell) for cell in rows[0]]
+    lines = [f"| {' | '.join(head)} |", "".join("|--:" if right else "|---" for right in numeric) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def _bytes(count: float) -> str:

@@ -20,6 +20,7 @@ _SECTIONS: Final = (
     ("Out of a backlog", ("backlog_", "hot_owner", "claim", "consumer_rss")),
     ("CPU per command", ("cpu_us_per_command", "yardstick_us")),
     ("Bytes per event", ("bytes_per_event",)),
+    ("More processes", ("scaling_",)),
     ("Live", ("live_",)),
     ("Read models", ("catch_up", "rebuild")),
     ("HTTP", ("http_", "ancestor_")),

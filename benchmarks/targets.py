@@ -51,6 +51,8 @@ TARGETS: Final = {
     "http_post_to_ancestor_post": _at_least(5),
     "http_get_to_ancestor_get": _at_least(5),
     "hot_owner_to_backlog_uniform": _at_least(0.8),
+    "scaling_2_cpu_ratio": _at_most(1.15),
+    "scaling_4_cpu_ratio": _at_most(1.15),
     "live_500_visible_p50_ms": _at_most(30),
     "live_500_visible_p99_ms": _at_most(150),
     "idle_pss_mb": _at_most(1024),
