@@ -79,16 +79,16 @@ async def _benchmark(
     def say(text: str) -> None:
         console.print(f"  {text}", style="dim")
 
-    async with running_servers(home, say) as servers:
+    async with running_servers(home, say, keep=asked.keep) as servers:
         about = await header(servers, sizes, asked.label)
         try:
             profiler = Profiler(console) if asked.profile else None
-            await Bench(servers, sizes, parts, figures, console, say, profiler).measure()
+            await Bench(servers, sizes, parts, figures, console, say, profiler, keep=asked.keep).measure()
         finally:
             await drop_template(servers)
     if "idle" in parts:
         console.print("idle: everything that `make run` starts, on local processes")
-        await measure_idle(home, sizes, figures, say)
+        await measure_idle(home.with_name("bench-idle"), sizes, figures, say)
     add_ratios(figures, sizes)
     write_results(asked.json, about, figures)
     print_results(Console(width=max(TABLE_COLUMNS_MIN, Console().width)), about, figures, before)
@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--commands", type=int, help="of a backlog, instead of 500,000")
     parser.add_argument("--history-events", type=int, help="of the large ledger, instead of 10,000,000; 0: none")
     parser.add_argument("--history-owners", type=int, help="of the large ledger, instead of a tenth of its events")
+    parser.add_argument("--keep", action="store_true", help="the large ledger, and use the one that was kept before")
     parser.add_argument("--label", default="", help="a word about this run, kept with the results")
     parser.add_argument("--json", "--out", type=Path, default=RESULTS, help="where the results are written")
     parser.add_argument("--against", type=Path, help="an earlier results file to compare with")

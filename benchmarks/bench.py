@@ -14,6 +14,7 @@ from benchmarks.figures import Figures
 from benchmarks.fresh_ledger import FreshLedger, fresh_ledger
 from benchmarks.history import PrintedProgress, fill_history
 from benchmarks.http import measure_ancestor, measure_http
+from benchmarks.kept_history import kept_history
 from benchmarks.live import OWNERS, measure_live
 from benchmarks.profiling import Profiler
 from benchmarks.rebuild import measure_rebuild
@@ -41,6 +42,8 @@ class Bench:
         console: Console,
         say: Say,
         profiler: Profiler | None,
+        *,
+        keep: bool,
     ) -> None:
         self._servers = servers
         self._sizes = sizes
@@ -49,6 +52,7 @@ class Bench:
         self._console = console
         self._say = say
         self._profiler = profiler
+        self._keep = keep
 
     async def measure(self) -> None:
         """Everything that was asked for, into the figures."""
@@ -87,7 +91,13 @@ class Bench:
             self._tell(f"{sizes.name} sizes leave the large ledger out (--history-events gives it a size)")
             yield None
             return
-        async with self._filled(sizes.history_events, sizes.history_owners) as ledger:
+        events, owners = sizes.history_events, sizes.history_owners
+        if self._keep:
+            self._tell(f"a ledger with {events:,} events of {owners:,} owners, kept for later")
+            async with kept_history(self._servers, events, owners, PrintedProgress(self._say)) as ledger:
+                yield ledger
+            return
+        async with self._filled(events, owners) as ledger:
             yield ledger
 
     @asynccontextmanager

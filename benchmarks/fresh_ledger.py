@@ -33,10 +33,10 @@ _HOLDS_ALL: Final = {"consumer": "consumer_holds_all", "projector": "projector_h
 class FreshLedger:
     """Topics under a prefix of their own and a database of its own."""
 
-    def __init__(self, servers: Servers, database_url: str, connection: asyncpg.Connection) -> None:
+    def __init__(self, servers: Servers, database_url: str, connection: asyncpg.Connection, prefix: str) -> None:
         self.servers = servers
         self.kafka = servers.kafka
-        self.topics = Topics(f"bench{uuid.uuid4().hex[:8]}")
+        self.topics = Topics(prefix)
         self.database_url = database_url
         self.start_s: dict[str, float] = {}
         """By process: from its start until it held all partitions, the last time it was started."""
@@ -138,31 +138,50 @@ class FreshLedger:
 async def fresh_ledger(servers: Servers) -> AsyncIterator[FreshLedger]:
     """Made empty; dropped at the end."""
     # Copied from one that was migrated once: a migration takes longer than many a measurement.
-    async with fresh_database(servers, await _template(servers)) as database_url:
-        connection = await asyncpg.connect(database_url)
-        try:
-            ledger = FreshLedger(servers, database_url, connection)
-            async with KafkaTopicAdmin(ledger.kafka) as admin:
-                await sync_topics(admin, wanted_topics(ledger.topics, [APP], PARTITIONS, 1, 1), ledger.topics)
-            await connection.execute(sql(_PACKAGE, "checkpoint"))
-            yield ledger
-        finally:
-            await connection.close()
+    async with (
+        fresh_database(servers, await ledger_template(servers)) as database_url,
+        opened_ledger(servers, database_url, f"bench{uuid.uuid4().hex[:8]}") as ledger,
+    ):
+        yield ledger
+
+
+@asynccontextmanager
+async def opened_ledger(servers: Servers, database_url: str, prefix: str) -> AsyncIterator[FreshLedger]:
+    """The ledger in this database, with its topics, which are made if they are missing."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        ledger = FreshLedger(servers, database_url, connection, prefix)
+        async with KafkaTopicAdmin(ledger.kafka) as admin:
+            await sync_topics(admin, wanted_topics(ledger.topics, [APP], PARTITIONS, 1, 1), ledger.topics)
+        await connection.execute(sql(_PACKAGE, "checkpoint"))
+        yield ledger
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager
 async def fresh_database(servers: Servers, template: str | None = None) -> AsyncIterator[str]:
     """URL of a database that is empty or a copy of the template; dropped at the end."""
-    server_url = servers.addresses.database_url
     name = f"bench_{uuid.uuid4().hex}"
-    await _execute(server_url, "create_database" if template is None else "copy_database", name, template or "")
     try:
-        yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
+        yield await made_database(servers, name, template)
     finally:
-        await _execute(server_url, "drop_database", name)
+        await _execute(servers.addresses.database_url, "drop_database", name)
 
 
-async def _template(servers: Servers) -> str:
+async def made_database(servers: Servers, name: str, template: str | None = None) -> str:
+    """URL of a new database that is empty or a copy of the template."""
+    statement = "create_database" if template is None else "copy_database"
+    await _execute(servers.addresses.database_url, statement, name, template or "")
+    return url_of_database(servers, name)
+
+
+def url_of_database(servers: Servers, name: str) -> str:
+    """Of a database on these servers."""
+    return urlunsplit(urlsplit(servers.addresses.database_url)._replace(path=f"/{name}"))
+
+
+async def ledger_template(servers: Servers) -> str:
     """A database that holds a new ledger, made when it is first asked for; dropped with the servers' data, or by
     `drop_template`."""
     if servers.template is None:
@@ -170,7 +189,7 @@ async def _template(servers: Servers) -> str:
         server_url = servers.addresses.database_url
         await _execute(server_url, "create_database", name)
         servers.template = name
-        await prepare_database(urlunsplit(urlsplit(server_url)._replace(path=f"/{name}")), PARTITIONS)
+        await prepare_database(url_of_database(servers, name), PARTITIONS)
     return servers.template
 
 

@@ -28,8 +28,8 @@ class Servers:
 
 
 @asynccontextmanager
-async def running_servers(home: Path, say: Say) -> AsyncIterator[Servers]:
-    """Start them, and delete all that they kept at the end.
+async def running_servers(home: Path, say: Say, *, keep: bool = False) -> AsyncIterator[Servers]:
+    """Start them, and delete all that they kept at the end, unless told to `keep` it.
 
     Local processes unless LEDGER_STACK says otherwise: their CPU can be measured, and they share nothing with a ledger
     that runs on this machine. `purpose="run"`: Postgres waits for the disk at every commit.
@@ -49,5 +49,5 @@ async def running_servers(home: Path, say: Say) -> AsyncIterator[Servers]:
         yield Servers(stack.name, addresses, kafka, pids, home)
     finally:
         await stack.stop(say)
-        if stack.name == "local":
+        if stack.name == "local" and not keep:
             await remove_state(home, say)
