@@ -382,7 +382,7 @@ async def test_the_commands_of_a_batch_count_one_by_one_and_nothing_is_sent_of_o
         assert (await http.post("/ledger/entries", json=batch(BURST - 1, "a"))).status_code == 200
         refused = await http.post("/ledger/entries", json=batch(9, "b"))
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")  # its first was let in at the door
-        assert "nothing was sent" in refused.json()["detail"]
+        assert "nothing was done" in refused.json()["detail"]
         assert len(service.recorded()) == BURST - 1
         service.seconds += 1.125
         assert (await http.post("/ledger/entries", json=batch(9, "b"))).status_code == 200
