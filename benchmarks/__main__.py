@@ -83,21 +83,26 @@ async def _benchmark(
         about = await header(servers, sizes, asked.label)
         try:
             profiler = Profiler(console) if asked.profile else None
-            await Bench(servers, sizes, parts, figures, console, say, profiler, keep=asked.keep).measure()
+            bench = Bench(servers, sizes, parts, figures, console, say, profiler, keep=asked.keep)
+            await bench.measure()
         finally:
             await drop_template(servers)
     if "idle" in parts:
         console.print("idle: everything that `make run` starts, on local processes")
         await measure_idle(home.with_name("bench-idle"), sizes, figures, say)
+    if bench.failures:
+        about["failures"] = bench.failures
     add_ratios(figures, sizes)
     write_results(asked.json, about, figures)
     print_results(Console(width=max(TABLE_COLUMNS_MIN, Console().width)), about, figures, before)
     console.print(f"written to {asked.json}")
     # The pages show whole benchmarks only.
-    whole = parts == frozenset(PARTS) and sizes == FULL
+    whole = parts == frozenset(PARTS) and sizes == FULL and not bench.failures
     folder = asked.report or (PAGES if whole else asked.json.parent)
     write_report(asked.json, folder)
     console.print(f"table and plots: {folder}")
+    if bench.failures:
+        raise MeasurementError("not everything was measured: " + "; ".join(bench.failures))
     if folder == PAGES:
         # What a deployment needs is computed from what a whole benchmark found.
         write_deployment([str(asked.json)])

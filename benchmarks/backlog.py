@@ -37,24 +37,25 @@ async def measure_backlog(
     commands = make_commands(count, owners or sizes.backlog_owners, backlog.distribution, seed=run)
     before = await _Totals.of(ledger)
     footprint = await measure_footprint(ledger)
-    await publish_commands(ledger, commands)
-    await ledger.do("checkpoint")
     if profiler is not None:
         await profiler.before(ledger)
-    machine_us = yardstick_us()
-    async with ledger.running("projector", "consumer") as processes:
-        began = time.perf_counter()
-        meter = CpuMeter({**ledger.servers.pids, **{name: process.pid for name, process in processes.items()}})
-        meter.start()
-        if profiler is not None:
-            await profiler.start(processes)
-        await until_projected(ledger, before.events + count, processes)
-        elapsed_s = time.perf_counter() - began
-        spent_s = meter.seconds()
-        if profiler is not None:
-            await profiler.stop(f"{backlog.name}, run {run + 1}", count)
-        peak_mb = peak_rss_bytes(processes["consumer"].pid) / MEGABYTE
-        start_s = ledger.start_s["consumer"]
+    async with ledger.running("projector", beside=publish_commands(ledger, commands)) as projector:
+        await ledger.do("checkpoint")
+        machine_us = yardstick_us()
+        async with ledger.running("consumer") as consumer:
+            processes = {**projector, **consumer}
+            began = time.perf_counter()
+            meter = CpuMeter({**ledger.servers.pids, **{name: process.pid for name, process in processes.items()}})
+            meter.start()
+            if profiler is not None:
+                await profiler.start(processes)
+            await until_projected(ledger, before.events + count, processes)
+            elapsed_s = time.perf_counter() - began
+            spent_s = meter.seconds()
+            if profiler is not None:
+                await profiler.stop(f"{backlog.name}, run {run + 1}", count)
+            peak_mb = peak_rss_bytes(consumer["consumer"].pid) / MEGABYTE
+            start_s = ledger.start_s["consumer"]
     await _check(ledger, before, commands)
     into.add(f"yardstick_us{backlog.suffix}", (machine_us + yardstick_us()) / 2, "us")
     into.add(backlog.name, count / elapsed_s, "commands/s")

@@ -1,7 +1,7 @@
 """What is measured in which order."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -53,32 +53,50 @@ class Bench:
         self._say = say
         self._profiler = profiler
         self._keep = keep
+        self.failures: list[str] = []
+        """What could not be measured, and why."""
 
     async def measure(self) -> None:
-        """Everything that was asked for, into the figures."""
+        """Everything that was asked for, into the figures; what fails is told and kept in `failures`."""
         sizes, parts = self._sizes, self._parts
-        async with self._history() as history:
+        async with AsyncExitStack() as stack:
+            history = None
+            with self._kept_going("history"):
+                history = await stack.enter_async_context(self._history())
             if parts & _BACKLOGS:
-                await self._warm_up()
+                with self._kept_going("warm-up"):
+                    await self._warm_up()
             for run in range(sizes.runs):
                 # Everything once, then everything again: a machine that slows down for a while slows down all alike.
                 await self._one_run(run, history)
             if "live" in parts:
-                async with fresh_ledger(self._servers) as ledger:
-                    await self._live(ledger, sizes.live_rates_per_s)
-            if history is not None and "live" in parts:
-                await self._live(
-                    history, (1_000,), owners=sizes.history_owners or OWNERS, suffix=f"_{sizes.at_history}"
-                )
+                with self._kept_going("live"):
+                    async with fresh_ledger(self._servers) as ledger:
+                        await self._live(ledger, sizes.live_rates_per_s)
+                if history is not None:
+                    with self._kept_going(f"live_{sizes.at_history}"):
+                        owners = sizes.history_owners or OWNERS
+                        await self._live(history, (1_000,), owners=owners, suffix=f"_{sizes.at_history}")
             if "rebuild" in parts:
-                await self._rebuild(history)
+                with self._kept_going("rebuild"):
+                    await self._rebuild(history)
         if "http" in parts:
             self._tell(f"HTTP, {sizes.runs} runs of {sizes.http_s:g} s for each kind of request")
-            async with fresh_ledger(self._servers) as ledger:
-                await measure_http(ledger, sizes, self._figures, self._profiler)
+            with self._kept_going("http"):
+                async with fresh_ledger(self._servers) as ledger:
+                    await measure_http(ledger, sizes, self._figures, self._profiler)
         if "ancestor" in parts:
             self._tell(f"the ancestor's endpoint, {sizes.runs} runs of {sizes.http_s:g} s for each kind of request")
-            await measure_ancestor(self._servers, sizes, self._figures)
+            with self._kept_going("ancestor"):
+                await measure_ancestor(self._servers, sizes, self._figures)
+
+    @contextmanager
+    def _kept_going(self, part: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever it is: it must not take with it what an hour has measured
+            self.failures.append(f"{part}: {type(error).__name__}: {error}")
+            self._console.print_exception()
 
     @asynccontextmanager
     async def _history(self) -> AsyncIterator[FreshLedger | None]:
@@ -115,30 +133,34 @@ class Bench:
             await measure_backlog(ledger, Backlog("warm_up", "uniform", ""), sizes, 0, Figures())
 
     async def _one_run(self, run: int, history: FreshLedger | None) -> None:
-        sizes, figures = self._sizes, self._figures
+        sizes = self._sizes
         said = f"run {run + 1} of {sizes.runs}:"
         for backlog in sizes.backlogs():
             with_catch_up = backlog.name == "backlog_uniform" and "catch_up" in self._parts
             wanted = ("history" if backlog.on_history else backlog.name) in self._parts
             if not wanted and not with_catch_up:
                 continue
-            self._tell(f"{said} {backlog.name}, {sizes.backlog_commands:,} commands")
-            if not backlog.on_history:
-                async with fresh_ledger(self._servers) as ledger:
-                    await measure_backlog(ledger, backlog, sizes, run, figures if wanted else Figures(), self._profiler)
+            figures = self._figures if wanted else Figures()
+            with self._kept_going(backlog.name):
+                self._tell(f"{said} {backlog.name}, {sizes.backlog_commands:,} commands")
+                if not backlog.on_history:
+                    async with fresh_ledger(self._servers) as ledger:
+                        await measure_backlog(ledger, backlog, sizes, run, figures, self._profiler)
+                        self._tell_last(backlog)
+                        if with_catch_up:
+                            self._tell(f"{said} catch-up")
+                            await measure_catch_up(ledger, self._figures)
+                elif history is not None:
+                    await measure_backlog(history, backlog, sizes, run, figures, self._profiler)
                     self._tell_last(backlog)
-                    if with_catch_up:
-                        self._tell(f"{said} catch-up")
-                        await measure_catch_up(ledger, figures)
-            elif history is not None:
-                await measure_backlog(history, backlog, sizes, run, figures, self._profiler)
-                self._tell_last(backlog)
         if "baselines" in self._parts:
             self._tell(f"{said} baselines, {sizes.baseline_s:g} s each")
-            await measure_baselines(self._servers, sizes, run, figures)
+            with self._kept_going("baselines"):
+                await measure_baselines(self._servers, sizes, run, self._figures)
         if "scaling" in self._parts:
             self._tell(f"{said} the backlog with {', '.join(map(str, PROCESSES))} consumers and projection workers")
-            await measure_scaling(self._servers, sizes, run, figures)
+            with self._kept_going("scaling"):
+                await measure_scaling(self._servers, sizes, run, self._figures)
 
     async def _live(
         self, ledger: FreshLedger, rates_per_s: tuple[int, ...], owners: int = OWNERS, suffix: str = ""

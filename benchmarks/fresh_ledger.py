@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -76,23 +76,32 @@ class FreshLedger:
         return sql(_PACKAGE, statement).format(**{row["name"]: row["active_version"] for row in versions})
 
     @asynccontextmanager
-    async def running(self, *names: str, **more: str) -> AsyncIterator[dict[str, LedgerProcess]]:
+    async def running(
+        self,
+        *names: str,
+        settings: Mapping[str, str] | None = None,
+        beside: Coroutine[None, None, None] | None = None,
+    ) -> AsyncIterator[dict[str, LedgerProcess]]:
         """These processes, each holding all partitions; a later one starts when the one before it holds them.
 
-        `more` are further settings, by their names in the environment.
+        `settings` are further ones, by their names in the environment; `beside` is done while they start.
         """
         processes: dict[str, LedgerProcess] = {}
+        work = None if beside is None else asyncio.ensure_future(beside)
         try:
             for name in names:
                 began = time.perf_counter()
-                process = processes[name] = self._started(name, more)
+                process = processes[name] = self._started(name, settings or {})
                 if name in _HOLDS_ALL:
                     await self.until(lambda one=process: self._holds_all(one), START_LIMIT_S, processes)  # type: ignore[misc]
                 self.start_s[name] = time.perf_counter() - began
+            if work is not None:
+                await work
             yield processes
         finally:
-            for process in reversed(processes.values()):
-                await process.stop()
+            if work is not None:
+                work.cancel()
+            await asyncio.gather(*(process.stop() for process in processes.values()))
 
     async def until(
         self, reached: Callable[[], Awaitable[bool]], limit_s: float, processes: Mapping[str, LedgerProcess]

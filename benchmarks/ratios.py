@@ -24,6 +24,7 @@ def add_ratios(figures: Figures, sizes: Sizes) -> None:
 
 def _add(figures: Figures, name: str, mine: str, theirs: str) -> None:
     one, other = figures.get(mine), figures.get(theirs)
-    if one is not None and other is not None:
+    # Of a part that failed in one run it is not known which run a value is of.
+    if one is not None and other is not None and len(one.runs) == len(other.runs):
         for my_value, their_value in zip(one.runs, other.runs, strict=True):
             figures.add(name, my_value / their_value, "times")

@@ -55,6 +55,7 @@ def _page(header: Mapping[str, Any], figures: Figures, drawn: list[str]) -> str:
         f"Measured at {header['measured_at']} on {commit}: {describe(header)}. {header['durability']}.",
         "",
     ]
+    lines += [f"**Not measured:** {failure}\n" for failure in header.get("failures", ())]
     for name in drawn:
         lines += [f"![{PLOTS[name].title}]({name}.svg)", ""]
     missed = [figure for figure in figures if figure.name in TARGETS and not TARGETS[figure.name].met_by(figure)]

@@ -56,7 +56,7 @@ class Sizes:
     """Each has entries beforehand."""
 
     http_s: float
-    """How long each kind of request is kept up, after as long again to warm up, but a second at most."""
+    """How long each kind of request is kept up in a run; once before, but a second at most, to warm up."""
 
     idle_settle_s: float
     """How long after `ready` memory is read: what the start needed is given back by then."""
@@ -83,18 +83,18 @@ class Sizes:
 QUICK: Final = Sizes(
     name="quick",
     runs=3,
-    warm_up_commands=20_000,
-    backlog_commands=60_000,
+    warm_up_commands=10_000,
+    backlog_commands=50_000,
     backlog_owners=20_000,
     history_events=None,
     history_owners=None,
-    rebuild_events=300_000,
-    baseline_s=1.0,
+    rebuild_events=200_000,
+    baseline_s=0.6,
     live_s=3.0,
     live_warm_up_s=1.0,
     live_rates_per_s=(1_000,),
     http_owners=2_000,
-    http_s=1.5,
+    http_s=1.0,
     idle_settle_s=3.0,
 )
 FULL: Final = Sizes(

@@ -1,24 +1,30 @@
 """The benchmark's own arithmetic: figures that are wrong would be believed."""
 
+import io
 import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from benchmarks.bench import Bench
 from benchmarks.commands import encoded, make_commands, owner_id, some_owners
 from benchmarks.figures import Figure, Figures, percentile, write_results
 from benchmarks.footprint import Footprint
 from benchmarks.meters import CpuMeter, peak_rss_bytes, pss_bytes
 from benchmarks.profiling import durations, shares
 from benchmarks.ratios import add_ratios
-from benchmarks.sizes import FULL, QUICK
+from benchmarks.servers import Servers
+from benchmarks.sizes import FULL, QUICK, Sizes
 from benchmarks.table import medians
 from benchmarks.targets import Target
 from benchmarks.yardstick import yardstick_us
+from ledger.broker.kafka_servers import KafkaServers
 from ledger.messages.command_codec import decode_command
 from ledger.messages.partitioning import partition_of
+from service.stack import Addresses
 
 
 def figures_of(**values: tuple[float, ...]) -> Figures:
@@ -184,3 +190,22 @@ def test_samples_are_counted_on_top_and_below() -> None:
     )
     assert own == [("commit", 50.0), ("hash", 37.5), ("decide", 12.5)]
     assert dict(whole) == {"decide": 50.0, "commit": 50.0, "hash": 37.5}
+
+
+async def test_a_part_that_fails_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def fail(*_: object) -> None:
+        raise ConnectionResetError("the service closed a connection")
+
+    async def measure(_: Servers, sizes: Sizes, run: int, into: Figures) -> None:
+        into.add("naive_1", 1_000 + run, "commands/s")
+
+    monkeypatch.setattr("benchmarks.bench.measure_ancestor", fail)
+    monkeypatch.setattr("benchmarks.bench.measure_baselines", measure)
+    servers = Servers("test", Addresses("", ""), KafkaServers(""), {}, tmp_path)
+    figures = Figures()
+    console = Console(file=io.StringIO())
+    parts = frozenset({"ancestor", "baselines"})
+    bench = Bench(servers, QUICK, parts, figures, console, console.print, None, keep=False)
+    await bench.measure()
+    assert bench.failures == ["ancestor: ConnectionResetError: the service closed a connection"]
+    assert [figure.runs for figure in figures] == [(1_000, 1_001, 1_002)]
