@@ -35,6 +35,10 @@ HOLD_CHECK_INTERVAL_S: Final = 2.0
 """How often a worker looks whether it still holds its feeds: one that is not written to would not notice a rebuild, or
 the late claim of a member that was frozen."""
 
+BEHIND_CHECK_INTERVAL_S: Final = 5.0
+"""How often a worker that has read all there is looks whether the record holds more: Kafka may have lost events that it
+had acknowledged, and the next event, which would show the gap, may be long in coming."""
+
 REJOIN_WAIT_MAX_S: Final = 1.0
 """A member that was fenced waits up to this long, at random, before it joins again: two must not chase each other."""
 
@@ -93,6 +97,9 @@ class ProjectionWorker:
         self._generation = -1
         self._checked = 0.0
         self._must_assign = False
+        self._behind: dict[FeedKey, int] = {}
+        """Feeds that stood behind the record at the last look though all of the topic was read, and where."""
+        self._behind_checked = 0.0
         self._away: str | None = None
         self._back_off = BackOff(random)
         self._random = random
@@ -136,6 +143,7 @@ class ProjectionWorker:
             self._generation = generation
         try:
             await self._own(wanted)
+            await self._look_behind()
             await self._catch_up()
             if self._may_go_on() and not self._lost:
                 await self._read(generation)
@@ -240,6 +248,26 @@ class ProjectionWorker:
             if await self._projector.fill(feed, head):
                 feed.next_offset = end
                 self._must_assign = True
+
+    async def _look_behind(self) -> None:
+        """A feed that twice in a row stands at the same place behind the record, with nothing more to read, is read on
+        from the record. Once may be an event that is committed and not yet published."""
+        now = asyncio.get_running_loop().time()
+        if now - self._behind_checked < BEHIND_CHECK_INTERVAL_S:
+            return
+        self._behind_checked = now
+        before, self._behind = self._behind, {}
+        for partition in sorted({key.partition for key in self._feeds}):
+            if not self._reader.caught_up(TopicPartition(self._topic, partition)):
+                continue
+            head = (await self._store.record_marks(partition, ())).head_sequence
+            for key, feed in self._feeds.items():
+                if key.partition == partition and feed.halted_because is None and feed.sequence < head:
+                    if before.get(key) == feed.sequence:
+                        log.warning("going on from the record: the topic lacks events", partition=partition)
+                        feed.next_offset = None
+                    else:
+                        self._behind[key] = feed.sequence
 
     async def _find_out(self, keys: Collection[FeedKey]) -> None:
         """After a fence that did not hold: was it a rebuild, or does another worker hold the partition?"""

@@ -32,6 +32,15 @@ MUTANTS: Final = (
         (_TEST_FOLD, _TEST_WORKER),
     ),
     Mutant(
+        "lost-events-are-read-from-the-record",
+        "A worker that has read all of the topic and stands behind the record goes on from the record.",
+        "9",
+        _WORKER,
+        "if before.get(key) == feed.sequence:",
+        "if False:",
+        (_TEST_WORKER,),
+    ),
+    Mutant(
         "projected-chain",
         "An event whose prev_hash is not the hash before it halts the feed: it is of another history.",
         "9, 12",

@@ -74,6 +74,21 @@ async def test_a_gap_is_filled_from_the_record(ledger: ProjectedLedger) -> None:
     ledger.assert_exact(0)
 
 
+async def test_events_that_kafka_lost_are_taken_from_the_record_without_waiting_for_the_next(
+    ledger: ProjectedLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even one that had read as far as the topic now reaches again, and so sees no gap."""
+    monkeypatch.setattr("projections.worker.BEHIND_CHECK_INTERVAL_S", 0.1)
+    async with ledger.projecting():
+        await ledger.write_and_publish(0, 2)
+        await ledger.until_projected(0, 2)
+        await ledger.write(0, 3)
+        await ledger.until_projected(0, 5)
+        await ledger.write_and_publish(0, 1)
+        await ledger.until_projected(0, 6)
+    ledger.assert_exact(0)
+
+
 async def test_a_gap_longer_than_a_page_is_filled(ledger: ProjectedLedger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("projections.projector.FILL_PAGE_EVENTS", 3)
     events = await ledger.write(0, 20)
