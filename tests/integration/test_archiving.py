@@ -272,6 +272,8 @@ async def test_ctrl_c_leaves_nothing_unfinished(ledger: LedgerOnServers, tmp_pat
             stderr=asyncio.subprocess.PIPE,
             env=cli_environment(ledger, tmp_path),
             cwd=ROOT,
+            # Whoever runs the tests in the background has it ignored, and so would have this process.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         await ledger.until(
             "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) "

@@ -187,7 +187,8 @@ def test_the_guide_answers_as_it_says(newcomer: Newcomer) -> None:
     prefix = newcomer.environment["LEDGER_TOPIC_PREFIX"]
     assert re.search(rf"{prefix}\.commands\.bakery +│ as it should be", topics), topics
     assert re.search(rf"{prefix}\.parked\.bakery +│ as it should be", topics), topics
-    credits, points, page = [json.loads(answer) for line, answer in answers.items() if line.startswith("curl ")]
+    credits, points, both, page = [json.loads(answer) for line, answer in answers.items() if line.startswith("curl ")]
     assert (credits["balance"], points["balance"]) == (350, 0)
+    assert [one["balance"] for one in both["balances"]] == [350, 0]
     assert len(page["entries"]) == 10
     assert {entry["reason"] for entry in page["entries"]} >= {None, "OPERATION_NOT_ALLOWED", "DUPLICATE_NONCE"}
