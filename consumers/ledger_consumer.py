@@ -220,8 +220,8 @@ class LedgerConsumer:
                     # It was deleted, or has another size: what comes back under its name may be another log.
                     for held in self._holdings.held.values():
                         held.forget_log(known[topic])
-            if self._leaderless and await self._reader.reachable_bounds(self._leaderless):
-                self._holdings.changed = True
+            if self._leaderless:
+                self._compare_again(await self._reader.reachable_bounds(self._leaderless))
             self._topics_read_at = now
 
     async def _assign(self) -> None:
@@ -288,12 +288,12 @@ class LedgerConsumer:
         self._holdings.changed = True
 
     def _compare_again(self, doubtful: Collection[TopicPartition]) -> None:
-        """A broker disowned these for a moment: their leaders moved, or the topic was deleted and made again."""
-        for topic_partition in doubtful:
-            self._holdings.held[topic_partition.partition].forget_log(
-                self._command_topics.app_of[topic_partition.topic]
-            )
-        self._holdings.changed = True
+        """A broker disowned these for a moment, or they had no leader: their leaders moved, or the topic was deleted
+        and made again. That happens to one partition after the other, so all of the topic's are doubted."""
+        for topic in {topic_partition.topic for topic_partition in doubtful} & self._command_topics.app_of.keys():
+            for held in self._holdings.held.values():
+                held.forget_log(self._command_topics.app_of[topic])
+            self._holdings.changed = True
 
     async def _turn_carefully(self, held: HeldPartition) -> None:
         """A holder died at this position without progress: try few records at a time, and say which before."""
